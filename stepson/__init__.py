@@ -1,0 +1,3 @@
+"""Append-only, compressed, indexed trajectories that survive any crash."""
+
+__version__ = "0.1.0"
