@@ -1,1 +1,41 @@
-"""Molecular dynamics with exact heat fluxes, and Green-Kubo reduction with honest errors."""
+"""Molecular dynamics with SchNet, the exact heat flux on the fly, and Green-Kubo.
+
+The public names live in this flat namespace and are imported when first used: ``import
+gkflux`` costs nothing, torch comes with whatever needs it. Conventions: its ``README.md``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gkflux.errors import FluxError as FluxError
+    from gkflux.errors import GkfluxWarning as GkfluxWarning
+    from gkflux.neighbors import neighbor_list as neighbor_list
+    from gkflux.potentials.load import load_potential as load_potential
+    from gkflux.system import System as System
+
+_HOMES = {
+    "FluxError": "gkflux.errors",
+    "GkfluxWarning": "gkflux.errors",
+    "GreenKubo": "gkflux.kappa",
+    "MolecularDynamics": "gkflux.dynamics",
+    "System": "gkflux.system",
+    "heat_flux": "gkflux.flux",
+    "kappa": "gkflux.kappa",
+    "load_potential": "gkflux.potentials.load",
+    "neighbor_list": "gkflux.neighbors",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gkflux' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

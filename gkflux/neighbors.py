@@ -1,0 +1,104 @@
+"""The directed full neighbour list: every image of every atom within a cutoff is an edge.
+
+Edge ``e = (c <- o, S)``: centre ``c``, other ``o``, lattice shift ``S``, vector
+``d_e = (r_o - r_c) + S @ cell``. The list is sorted by (centre, other, shift), which is a
+property of the structure and not of the algorithm that found the edges: sums in list order
+are reproducible. Positions need not be wrapped; a cell may be smaller than the cutoff, and
+an atom may be its own neighbour (through an image).
+
+`vesin <https://github.com/luthaf/vesin>`_ finds the pairs, this module puts them in order.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gkflux.errors import FluxError
+
+__all__ = ["Edges", "edge_vectors", "neighbor_list"]
+
+Floats = NDArray[np.float64]
+
+
+class Edges(NamedTuple):
+    """A sorted, directed, full list of E edges between n atoms.
+
+    ``row``: shape ``(n + 1,)``; the edges of centre c are ``row[c]:row[c + 1]``. int64.
+    ``centre``, ``other``: shape ``(E,)``, int64.
+    ``shift``: shape ``(E, 3)``, int32, in lattice vectors.
+    """
+
+    row: NDArray[np.int64]
+    centre: NDArray[np.int64]
+    other: NDArray[np.int64]
+    shift: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.centre)
+
+
+def neighbor_list(
+    positions: ArrayLike, cell: ArrayLike | None, pbc: ArrayLike, cutoff: float
+) -> Edges:
+    """Find all edges shorter than the cutoff.
+
+    Args:
+        positions: shape ``(n, 3)``, Å.
+        cell: shape ``(3, 3)``, rows, Å; None for a cluster.
+        pbc: one bool, or three.
+        cutoff: Å.
+
+    Raises:
+        FluxError: positions that are not finite, or too far apart to be one system.
+    """
+    points = np.ascontiguousarray(positions, dtype=np.float64)
+    periodic = np.array(np.broadcast_to(np.asarray(pbc, dtype=bool), (3,)))
+    if not np.isfinite(points).all():
+        raise FluxError(
+            "positions are not finite; the run has exploded, or the file is wrong"
+        )
+    pairs, shift = _find(points, _box(cell, periodic), periodic, float(cutoff))
+    return _sorted(len(points), pairs, shift)
+
+
+def edge_vectors(positions: Floats, cell: Floats | None, edges: Edges) -> Floats:
+    """Return d, shape ``(E, 3)``, Å. The reverse edge has exactly ``-d``, bit for bit."""
+    d = positions[edges.other] - positions[edges.centre]
+    return d if cell is None else d + edges.shift @ cell
+
+
+def _box(cell: ArrayLike | None, periodic: NDArray[np.bool_]) -> Floats:
+    """Lattice vectors of the periodic directions; the others have no meaning here."""
+    if cell is None:
+        return np.zeros((3, 3))
+    box = np.array(cell, dtype=np.float64)
+    box[~periodic] = 0.0
+    return box
+
+
+def _find(
+    points: Floats, box: Floats, periodic: NDArray[np.bool_], cutoff: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    from vesin import NeighborList
+
+    finder = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
+    pairs, shift = finder.compute(points, box, periodic.tolist(), quantities="PS")
+    return pairs.astype(np.int64), shift.astype(np.int64)
+
+
+def _sorted(n: int, pairs: NDArray[np.int64], shift: NDArray[np.int64]) -> Edges:
+    """Sort one integer that holds (centre, other, shift), and read all back from it."""
+    low = shift.min(axis=0, initial=0)
+    span = shift.max(axis=0, initial=0) - low + 1
+    images = int(np.prod(span))
+    if n * n * images >= 2**63:
+        raise FluxError("atoms are too many lattice vectors apart; has an atom been lost?")
+    image = np.ravel_multi_index(tuple((shift - low).T), tuple(span))
+    key = np.sort((pairs[:, 0] * n + pairs[:, 1]) * images + image)
+    pair, image = np.divmod(key, images)
+    centre, other = np.divmod(pair, max(n, 1))
+    row = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(np.bincount(centre, minlength=n), out=row[1:])
+    shifts = np.stack(np.unravel_index(image, tuple(span)), axis=1) + low
+    return Edges(row, centre, other, shifts.astype(np.int32))

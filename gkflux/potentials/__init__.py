@@ -1,0 +1,1 @@
+"""Potentials: per-atom energies of edge vectors, and the engines that run them."""

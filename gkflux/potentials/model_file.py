@@ -1,0 +1,133 @@
+"""Our model file: safetensors, with a JSON header of what the numbers mean.
+
+The metadata of the file holds one key, ``gkflux``, a JSON object:
+
+==================  ===================================================================
+key                 meaning
+==================  ===================================================================
+format              1
+kind                "schnet"
+architecture        the fields of `Architecture`
+elements            atomic numbers the model is trained on, or null where nobody knows
+units               {"energy": "eV", "length": "Å"}; no other unit is written
+provenance          free: data, program, errors, date, licence
+==================  ===================================================================
+
+Tensors are the state of `SchNet`, in its dtype. Nothing in the file can run.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from os import PathLike
+from typing import Any
+
+import torch
+
+from gkflux.errors import FluxError
+from gkflux.potentials.schnet import Architecture, SchNet
+
+__all__ = ["Model", "architecture", "read_model", "save_model"]
+
+FORMAT = 1
+UNITS = {"energy": "eV", "length": "Å"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with what is known about it.
+
+    ``elements``: atomic numbers it is trained on; None where the file does not tell.
+    ``provenance``: what the file says of its origin.
+    """
+
+    network: SchNet
+    elements: frozenset[int] | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_model(
+    path: str | PathLike[str],
+    network: SchNet,
+    *,
+    elements: Iterable[int] | None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a network as safetensors.
+
+    Args:
+        path: where; replaced if it exists.
+        network: on any device, of any dtype.
+        elements: atomic numbers it is trained on.
+        provenance: JSON values.
+    """
+    from safetensors.torch import save_file
+
+    header = {
+        "format": FORMAT,
+        "kind": "schnet",
+        "architecture": network.shape.to_map(),
+        "elements": None if elements is None else sorted(set(elements)),
+        "units": UNITS,
+        "provenance": dict(provenance or {}),
+    }
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    text = json.dumps(header, ensure_ascii=False, sort_keys=True)
+    save_file(state, str(path), metadata={"gkflux": text})
+
+
+def read_model(path: str | PathLike[str]) -> Model:
+    """Read what `save_model` wrote.
+
+    Raises:
+        FluxError: truncated, of another program, of a newer format, or tensors that do not
+            fit the architecture.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = _header(path, file.metadata())
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise FluxError(f"{path} is a damaged or truncated model file: {error}") from error
+    network = SchNet(architecture(path, header["architecture"]))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise FluxError(f"{path}: tensors do not fit the architecture: {reason}") from error
+    elements = header.get("elements")
+    known = None if elements is None else frozenset(int(z) for z in elements)
+    return Model(network.to(_dtype(state)), known, header.get("provenance", {}))
+
+
+def _dtype(state: Mapping[str, torch.Tensor]) -> torch.dtype:
+    return state["embedding.weight"].dtype
+
+
+def _header(path: str | PathLike[str], metadata: Mapping[str, str] | None) -> Any:
+    text = (metadata or {}).get("gkflux")
+    if text is None:
+        raise FluxError(f"{path} is a safetensors file, but not a gkflux model")
+    header = json.loads(text)
+    if header.get("format") != FORMAT:
+        found = header.get("format")
+        raise FluxError(f"{path} has model format {found}, not {FORMAT}; upgrade stepson")
+    if header.get("kind") != "schnet":
+        raise FluxError(f"{path}: {header.get('kind')!r} is no architecture known here")
+    if header.get("units") != UNITS:
+        raise FluxError(f"{path} has units {header.get('units')}, expected {UNITS}")
+    return header
+
+
+def architecture(path: str | PathLike[str], values: Mapping[str, Any]) -> Architecture:
+    """Build an `Architecture` from a header, and name what it does not know.
+
+    Raises:
+        FluxError: an unknown key, or a value that makes no network.
+    """
+    unknown = set(values) - {f.name for f in fields(Architecture)}
+    if unknown:
+        raise FluxError(f"{path}: unknown architecture keys {sorted(unknown)}")
+    return Architecture(**values)
