@@ -1,0 +1,158 @@
+"""`stepson run`: molecular dynamics from a configuration, again and again until it is done.
+
+The first Ctrl-C, SIGTERM or SIGHUP asks the loop to save and stop; the second one ends the
+process at once, which costs what was computed since the last save and nothing else.
+"""
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
+
+if TYPE_CHECKING:
+    from gkflux.dynamics.progress import RunSummary
+    from stepson_cli.live import Display
+
+__all__ = ["command"]
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SHOW_CURSOR = b"\x1b[?25h\n"
+
+
+@click.command(
+    name="run",
+    epilog=examples(
+        "stepson run zro2-300K.toml",
+        "stepson run zro2-300K.toml --steps 500000    (more of the last stage)",
+    ),
+)
+@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Steps of the last stage instead.",
+)
+@click.option(
+    "--replicas",
+    type=click.IntRange(min=1),
+    metavar="R",
+    help="Replicas of the last stage instead.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where the network runs.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder of the results; by default what the configuration says.",
+)
+@as_json
+@with_terminal
+def command(
+    config: Path,
+    steps: int | None,
+    replicas: int | None,
+    device: str,
+    output: Path | None,
+    as_json: bool,
+    terminal: Terminal,
+) -> int:
+    """Run molecular dynamics, and go on where it stopped.
+
+    CONFIG is a TOML file with the system, the potential, the stages and the output. Give
+    the same command again after any stop, even a crash: the run goes on, bit for bit.
+    Ctrl-C saves and stops (exit status 130; 143 after SIGTERM), a second Ctrl-C stops at
+    once.
+    """
+    from gkflux.dynamics.run import run
+
+    from gkflux.dynamics.config import load
+    from stepson_cli.live import display
+    from stepson_cli.views.run import summary
+
+    loaded = load(config)
+    stop = threading.Event()
+    with display(terminal, config.name) as shown, _signals(stop, shown, terminal) as caught:
+        result = run(
+            loaded,
+            output=output,
+            steps=steps,
+            replicas=replicas,
+            device=device,
+            on_progress=shown.update,
+            stop=stop,
+        )
+    if as_json:
+        terminal.show_json(_facts(result))
+    else:
+        terminal.show(
+            summary(result, command=_again(config, steps, replicas, device, output))
+        )
+    return 128 + caught[0] if result.interrupted and caught else 0
+
+
+@contextmanager
+def _signals(
+    stop: threading.Event, shown: "Display", terminal: Terminal
+) -> Iterator[list[int]]:
+    """Ask for a stop at the first signal, end at once at the second; yield what came."""
+    caught: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if caught:
+            _end_at_once(number, terminal)
+        caught.append(number)
+        shown.stopping = True
+        stop.set()
+
+    # A signal that the caller ignores stays ignored: that is what `nohup` is for.
+    before = {
+        n: signal.getsignal(n) for n in STOPS if signal.getsignal(n) != signal.SIG_IGN
+    }
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_at_once(number: int, terminal: Terminal) -> None:
+    if terminal.live:
+        os.write(sys.stderr.fileno(), SHOW_CURSOR)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _again(
+    config: Path, steps: int | None, replicas: int | None, device: str, output: Path | None
+) -> str:
+    """Spell the command that goes on with this run."""
+    words = ["stepson", "run", str(config)]
+    for name, value in (("--steps", steps), ("--replicas", replicas), ("-o", output)):
+        words += [] if value is None else [name, str(value)]
+    return shlex.join(words + ([] if device == "cpu" else ["--device", device]))
+
+
+def _facts(result: "RunSummary") -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(result)

@@ -1,0 +1,149 @@
+"""The command group, and the one place where an error becomes a line and an exit code.
+
+========  ==========================================================================
+status    meaning
+========  ==========================================================================
+0         done, or nothing left to do
+1         an error of ours or of the machine: one line on stderr, what to do next in it
+2         the command line is wrong
+130, 143  stopped by Ctrl-C or by SIGTERM, as shells and schedulers expect it
+========  ==========================================================================
+
+An exception that nobody expected is a bug, and keeps its traceback. Nothing here imports
+numpy, rich or the packages below: ``stepson --help`` answers at once.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+__all__ = ["cli", "main"]
+
+COMMANDS = ("run", "gk", "info", "verify", "demo")
+INTERRUPTED = 130
+# What `stepson[md]` brings; `pip install stepson` alone has none of it.
+PHYSICS = ("torch", "ase", "vesin", "safetensors", "scipy", "matplotlib", "pydantic")
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order in which people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import ``stepson_cli.commands.<name>`` and return its ``command``."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"stepson_cli.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"stepson {version('stepson')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="A first look, in about three minutes: stepson demo",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """Thermal conductivity from machine-learned molecular dynamics."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Args:
+        arguments: without the program's name; those of the process by default.
+    """
+    try:
+        status = cli.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="stepson",
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        return _say("stopped", INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        return _leave_quietly()
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        return _say(f"{click.style('Error:', fg='red', bold=True)} {line}", 1)
+    return status if isinstance(status, int) else 0
+
+
+def explain(error: Exception) -> str | None:
+    """Put an error that a user can cause into one line; None for a bug."""
+    if isinstance(error, ModuleNotFoundError):
+        return _missing(error)
+    if isinstance(error, OSError):
+        return _machine(error)
+    from stepson.errors import StepsonError
+
+    return str(error) if isinstance(error, StepsonError) else None
+
+
+def _missing(error: ModuleNotFoundError) -> str | None:
+    name = (error.name or "").partition(".")[0]
+    if name not in PHYSICS:
+        return None
+    return f"this command needs {name}, which is not installed: pip install 'stepson[md]'"
+
+
+def _machine(error: OSError) -> str | None:
+    import errno
+
+    again = "give the same command again: it goes on where it stopped"
+    advice = {
+        errno.ENOENT: "check the path",
+        errno.EACCES: "check the permissions, or choose another folder with -o",
+        errno.EROFS: "choose another folder with -o",
+        errno.ENOSPC: f"free some space, then {again}",
+        errno.EDQUOT: f"free some quota, then {again}",
+        errno.EIO: "check the disk, then `stepson verify` the file",
+    }
+    if error.errno is None:
+        return None
+    what = os.strerror(error.errno).lower()
+    where = "" if error.filename is None else f"{os.fspath(error.filename)}: "
+    return "; ".join(filter(None, [where + what, advice.get(error.errno)]))
+
+
+def _say(line: str, status: int) -> int:
+    click.echo(line, err=True)
+    return status
+
+
+def _leave_quietly() -> int:
+    """Point stdout at nothing, because its reader has gone, so that the exit is silent."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Results as renderables: pure functions, testable at a fixed width."""
