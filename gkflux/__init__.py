@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "FluxError": "gkflux.errors",
     "GkfluxWarning": "gkflux.errors",
-    "GreenKubo": "gkflux.kappa",
+    "GreenKubo": "gkflux.conductivity",
     "MolecularDynamics": "gkflux.dynamics",
     "System": "gkflux.system",
     "heat_flux": "gkflux.flux",
-    "kappa": "gkflux.kappa",
+    "kappa": "gkflux.conductivity",
     "load_potential": "gkflux.potentials.load",
     "neighbor_list": "gkflux.neighbors",
 }
