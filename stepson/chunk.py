@@ -1,10 +1,11 @@
 """Arrays <-> chunks: one field x block x range of atoms, compressed and checked.
 
-A chunk is bytes for the payload of a record, and an ``info`` map for its msgpack part: codec and
-parameters, raw and encoded length, crc32c of the bytes, smallest and largest value, number of NaN,
-and for an error-bounded chunk the largest error.
+A chunk is bytes for the payload of a record, and an ``info`` map for its msgpack part: codec
+and parameters, raw and encoded length, crc32c of the bytes, smallest and largest value, number
+of NaN, and for an error-bounded chunk the largest error.
 
-`decode` trusts nothing: the checksum comes first, then lengths, all before anything is allocated.
+`decode` trusts nothing: the checksum comes first, then lengths, all before anything is
+allocated.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ import crc32c
 import numpy as np
 
 from stepson.codecs import codec_named
-from stepson.codecs.base import Array, storage_dtype
+from stepson.codecs.base import Array
+from stepson.codecs.linear import fits
 from stepson.codecs.plan import Plan, choose_plan
 from stepson.errors import DamagedError, FormatError, SchemaError
 
@@ -40,24 +42,21 @@ def encode(
     Args:
         values: shape ``(frames, ...)``, any memory layout.
         plan: what `choose_plan` found for the field.
-        precision: bound of the absolute error, in the unit of the values; None for lossless.
+        precision: bound of the absolute error, in the unit of the values; None: lossless.
         verify: decompress and compare.
 
     Raises:
-        SchemaError: the values are too many for one chunk, or of a dtype the codec cannot hold.
+        SchemaError: too many values for one chunk, or of a dtype the codec cannot hold.
         WriterError: verification failed.
     """
-    values = np.ascontiguousarray(values, storage_dtype(values.dtype))
+    values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     if values.nbytes > MAX_RAW:
-        raise SchemaError(
-            f"{values.nbytes} bytes are too many for a chunk, {MAX_RAW} are allowed"
-        )
-    name = plan.codec if values.size else "raw"
-    encoded = codec_named(name).encode(
-        values, plan.params, precision=precision, verify=verify
-    )
+        raise SchemaError(f"{values.nbytes} bytes are too many for a chunk of {MAX_RAW}")
+    plan = _suited(plan, values)
+    codec = codec_named(plan.codec)
+    encoded = codec.encode(values, plan.params, precision=precision, verify=verify)
     info = {
-        "codec": name,
+        "codec": plan.codec,
         "params": encoded.parameters,
         "raw": values.nbytes,
         "size": len(encoded.data),
@@ -67,6 +66,15 @@ def encode(
     if encoded.error is not None:
         info["error"] = encoded.error
     return Chunk(encoded.data, info)
+
+
+def _suited(plan: Plan, values: Array) -> Plan:
+    """Return the plan, or another where it cannot hold these values."""
+    if not values.size:
+        return Plan("raw")
+    if plan.codec == "linear" and not fits(values):
+        return Plan("delta", {**plan.params, "k": 2})
+    return plan
 
 
 def _summary(values: Array) -> dict[str, Any]:
@@ -93,14 +101,16 @@ def decode(
     field: str | None = None,
     steps: tuple[int, int] | None = None,
 ) -> Array:
-    """Decode a chunk into an array of this dtype and shape.
+    """Decode a chunk into a new array of this dtype and shape.
 
     Args:
         data: the payload of the chunk.
         info: what `encode` returned with it.
         dtype: of the field.
         shape: ``(frames, ...)``.
-        offset: of the chunk in its file, for messages; as ``field`` and ``steps``.
+        offset: of the chunk in its file, for messages.
+        field: its name, for messages.
+        steps: its first and last step, for messages.
 
     Raises:
         DamagedError: the checksum fails.
@@ -117,15 +127,15 @@ def decode(
             expected=expected if isinstance(expected, int) else None,
             actual=actual,
         )
-    stored = storage_dtype(dtype)
+    stored = np.dtype(dtype).newbyteorder("<")
     raw = prod(shape) * stored.itemsize
     if info.get("size") != len(data) or info.get("raw") != raw or raw > MAX_RAW:
         raise FormatError(
-            f"the lengths of a chunk of {field!r} contradict each other", offset=offset
+            f"lengths of a chunk of {field!r} contradict each other", offset=offset
         )
     name, params = info.get("codec"), info.get("params")
     if not isinstance(name, str) or not isinstance(params, Mapping):
         raise FormatError(f"a chunk of {field!r} names no codec", offset=offset)
     if raw == 0:
         return np.empty(shape, stored)
-    return codec_named(name).decode(bytes(data), params, dtype=stored, shape=shape)
+    return codec_named(name).decode(memoryview(data), params, dtype=stored, shape=shape)

@@ -1,10 +1,10 @@
 """What a codec is: values of one field in, bytes and a few parameters out, and back.
 
-A codec sees the samples of one field as an array of shape ``(frames, ...)`` and knows nothing of
-files, checksums or fields. The parameters it returns are written beside its bytes, as msgpack, and
-are all it gets for decoding besides dtype and shape, which the file's schema knows. They come from
-a file that may be hostile: `parameter` checks each before it is used, and whatever is wrong with
-bytes or parameters is a `FormatError`.
+A codec sees the samples of one field as an array of shape ``(frames, ...)`` and knows nothing
+of files, checksums or fields. The parameters it returns are written beside its bytes, as
+msgpack, and are all it gets for decoding besides dtype and shape, which the file's schema
+knows. They come from a file that may be hostile: each is checked before it is used, and
+whatever is wrong with bytes or parameters is a `FormatError`.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from stepson.errors import FormatError
 
-__all__ = ["Array", "Codec", "Encoded", "Parameters", "flat", "parameter", "storage_dtype"]
+__all__ = ["Array", "Codec", "Encoded", "Parameters", "flat", "integer", "parameter"]
 
 Array = NDArray[Any]
 Parameters = Mapping[str, Any]
-T = TypeVar("T", int, float, str)
+T = TypeVar("T")
 
 
 class Encoded(NamedTuple):
@@ -28,7 +28,7 @@ class Encoded(NamedTuple):
     data: bytes
     parameters: dict[str, Any]
     error: float | None = None
-    """Largest difference between a value and its decoded value; None where that is zero."""
+    """Largest difference between a value and its decoded value; None for a lossless codec."""
 
 
 class Codec(Protocol):
@@ -59,7 +59,7 @@ class Codec(Protocol):
 
     def decode(
         self,
-        data: bytes,
+        data: memoryview,
         parameters: Parameters,
         *,
         dtype: np.dtype[Any],
@@ -72,25 +72,32 @@ class Codec(Protocol):
         """
 
 
-def parameter(parameters: Parameters, name: str, kind: type[T], low: T, high: T) -> T:
-    """Return one parameter, which must be of this kind and in ``[low, high]``.
+def parameter(parameters: Parameters, name: str, kind: type[T]) -> T:
+    """Return one parameter, which must be of exactly this kind.
 
     Raises:
-        FormatError: it is missing, of another kind or out of range.
+        FormatError: it is missing or of another kind.
     """
     value = parameters.get(name)
-    if type(value) is not kind or not low <= value <= high:
+    if type(value) is not kind:
         raise FormatError(
-            f"chunk parameter {name!r} is {value!r}, not in [{low!r}, {high!r}]"
+            f"chunk parameter {name!r} is {value!r}, not of type {kind.__name__}"
         )
     return value
 
 
-def storage_dtype(dtype: np.dtype[Any] | str) -> np.dtype[Any]:
-    """Return the little-endian dtype that a field is stored as."""
-    return np.dtype(dtype).newbyteorder("<")
+def integer(parameters: Parameters, name: str, low: int, high: int) -> int:
+    """Return one integer parameter, which must be in ``[low, high]``.
+
+    Raises:
+        FormatError: it is missing, no integer, or out of range.
+    """
+    value = parameter(parameters, name, int)
+    if not low <= value <= high:
+        raise FormatError(f"chunk parameter {name!r} is {value}, not in [{low}, {high}]")
+    return value
 
 
 def flat(values: Array) -> Array:
-    """View ``(frames, ...)`` as ``(frames, columns)``."""
+    """View ``(frames, ...)`` as ``(frames, columns)``; both must not be empty."""
     return values.reshape(len(values), -1)

@@ -38,7 +38,7 @@ class Blosc2:
 
     def decode(
         self,
-        data: bytes,
+        data: memoryview,
         parameters: Parameters,
         *,
         dtype: np.dtype[Any],

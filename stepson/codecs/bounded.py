@@ -1,31 +1,58 @@
-"""`bounded`: floats on a grid, every one within its bound, then the differences of `delta`.
+"""`bounded`: floats on a grid, each within its bound, then the residuals of a prediction.
 
-The decoded value x' is a function of x, the bound and the dtype alone: it does not depend on the
-block that x happens to be in, on its neighbours or on the plan. The grid is anchored at zero, its
-step is 2 bound x 31/32, and x' = dtype(q step) with q = rint(x / step), all computed in float64. The
-missing 32nd leaves room for the rounding to the dtype. A value that is not finite, whose |q| passes
-2^52, or whose x' is still outside the bound is an exception: it is stored exactly.
+The decoded value x' = dtype(q step) is a function of x, the bound and the dtype alone
+(`quantise`): it does not depend on the block that x happens to be in, on its neighbours or on
+the plan. A value that is not finite, whose |q| passes 2^52, or whose x' is outside the bound
+after all is an exception: it is stored exactly.
 
-Payload: the blosc2 chunk of the differences of q, then, for each exception in the order of
-``(frame, column)``, its flat index (u64), then their values.
+The residual of row t is q - ((sum_j C_j q_(t-j) + 2^15) >> 16) in integers modulo 2^64, with
+the taps of `predict`. As long as that sum stays below 2^52, float64 computes the same, faster.
+
+Payload: the words of rows 1 and up, in as many bytes as the largest needs, and those of row 0,
+of 8 bytes, each a compressed chunk; then the flat index (u64) of each exception in order; then
+their values.
 """
 
-from typing import Any
+from collections import deque
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from stepson.codecs.base import Array, Encoded, Parameters, flat, parameter
-from stepson.codecs.delta import pack, unpack
+from stepson.codecs.base import Array, Encoded, Parameters, flat, integer, parameter
+from stepson.codecs.integers import unzigzag, zigzag
+from stepson.codecs.predict import (
+    SCALE,
+    combine_whole,
+    predictions,
+    read_taps,
+    taps_of_row,
+)
+from stepson.codecs.quantise import LARGEST, grid_step, quantise
+from stepson.codecs.words import Words, bands, tiles
 from stepson.errors import FormatError, SchemaError
 
-__all__ = ["Bounded", "grid_step"]
+__all__ = ["Bounded"]
 
-_LARGEST = 2.0**52
+_FIRST = {"coder": "zstd", "filter": "bitshuffle", "level": 1, "layout": "frames"}
+_U8 = np.dtype("<u8")
 
 
-def grid_step(bound: float) -> float:
-    """Return the distance of grid points for a bound of the absolute error."""
-    return 2.0 * bound * (31.0 / 32.0)
+class _Grid(NamedTuple):
+    """What all rows of a chunk share."""
+
+    taps: tuple[int, ...]
+    largest: int
+    step: float
+
+    def dtype(self) -> type[np.float64] | type[np.int64]:
+        """Return float64 where it is exact, else int64."""
+        weight = max(sum(map(abs, self.taps)), 8 * SCALE)
+        return np.float64 if self.largest * weight < LARGEST else np.int64
+
+    def residual_dtype(self) -> str:
+        """Return the narrowest dtype that surely holds every residual."""
+        weight = max(sum(map(abs, self.taps)), 8 * SCALE)
+        return "<i4" if self.largest * (2 + weight // SCALE) < 1 << 31 else "<i8"
 
 
 class Bounded:
@@ -41,47 +68,116 @@ class Bounded:
         precision: float | None,
         verify: bool,
     ) -> Encoded:
-        """Quantise, check the bound, compress the differences."""
-        if precision is None or values.dtype.kind != "f":
-            raise SchemaError("the codec 'bounded' needs floats and a precision")
-        step = grid_step(precision)
-        exact = flat(values).astype(np.float64)
-        with np.errstate(all="ignore"):
-            grid = np.rint(exact / step)
-            usable = np.abs(grid) <= _LARGEST
-            grid[~usable] = 0.0
-            error = np.abs((grid * step).astype(values.dtype).astype(np.float64) - exact)
-            inside = usable & (error <= precision)
-        words = grid.astype(np.int64).view(np.uint64)
-        data = pack(words, parameters, verify=verify)
-        indices = np.flatnonzero(~inside).astype("<u8")
-        extra = indices.tobytes() + flat(values).reshape(-1)[indices].tobytes()
-        found = {name: parameters[name] for name in ("k", "order")}
-        found |= {"step": step, "exceptions": len(indices)}
-        return Encoded(data + extra, found, float(error[inside].max(initial=0.0)))
+        """Quantise, check the bound, compress the residuals."""
+        if precision is None or not precision > 0.0 or values.dtype.kind != "f":
+            raise SchemaError("the codec 'bounded' needs floats and a precision above zero")
+        rows, layout = flat(values), str(parameters["layout"])
+        grid = _Grid(
+            read_taps(parameters), _largest(values, precision), grid_step(precision)
+        )
+        frames, columns = rows.shape
+        start = np.empty((1, columns), _U8)
+        words = Words.empty(frames - 1, columns, np.dtype(grid.residual_dtype()), layout)
+        outside, error = [np.empty(0, np.int64)], 0.0
+        for span in tiles(frames, columns):
+            found = quantise(rows[:, span], precision)
+            error = max(error, found.error)
+            if found.outside is not None:
+                t, column = np.nonzero(found.outside)
+                outside.append(t * columns + column + span.start)
+            residuals = _residuals(found.grid, grid)
+            start[0, span] = residuals[0]
+            words.store(span, residuals[1:])
+        words = words.narrowed()
+        tail = words.pack(parameters, verify=verify)
+        head = Words(start, "frames").pack(_FIRST, verify=verify)
+        indices = np.sort(np.concatenate(outside)).astype("<u8")
+        kept = {
+            "taps": list(grid.taps),
+            "layout": layout,
+            "step": grid.step,
+            "largest": grid.largest,
+            "width": words.width,
+            "first": len(head),
+            "exceptions": len(indices),
+        }
+        extra = indices.tobytes() + values.reshape(-1)[indices].tobytes()
+        return Encoded(tail + head + extra, kept, error)
 
     def decode(
         self,
-        data: bytes,
+        data: memoryview,
         parameters: Parameters,
         *,
         dtype: np.dtype[Any],
         shape: tuple[int, ...],
     ) -> Array:
         """Put the values back on the grid, and the exceptions in their places."""
-        count = int(np.prod(shape, dtype=np.int64))
-        step = parameter(parameters, "step", float, 5e-324, 1e308)
-        exceptions = parameter(parameters, "exceptions", int, 0, count)
+        if dtype.kind != "f":
+            raise FormatError(f"a chunk of {dtype} cannot be of the codec 'bounded'")
+        out = np.empty(shape, dtype)
+        exceptions = integer(parameters, "exceptions", 0, out.size)
+        head = integer(parameters, "first", 0, len(data))
         split = len(data) - exceptions * (8 + dtype.itemsize)
-        if split < 0 or dtype.kind != "f":
-            raise FormatError(f"a bounded chunk cannot hold {exceptions} exceptions")
-        words = unpack(
-            data[:split], parameters, np.dtype("<u8"), shape[0], count // shape[0]
-        )
-        with np.errstate(over="ignore"):
-            out = (words.view(np.int64) * step).astype(dtype).reshape(-1)
+        if split < head:
+            raise FormatError(f"a bounded chunk is too short for {exceptions} exceptions")
+        _restore(data[: split - head], data[split - head : split], parameters, flat(out))
         indices = np.frombuffer(data, "<u8", exceptions, split)
-        if exceptions and int(indices.max()) >= count:
+        if exceptions and int(indices.max()) >= out.size:
             raise FormatError("an exception of a bounded chunk lies outside of it")
-        out[indices] = np.frombuffer(data, dtype, exceptions, split + 8 * exceptions)
-        return out.reshape(shape)
+        values = np.frombuffer(data, dtype, exceptions, split + 8 * exceptions)
+        out.reshape(-1)[indices] = values
+        return out
+
+
+def _largest(values: Array, bound: float) -> int:
+    """Return a limit of |q| for all values of a chunk."""
+    low, high = float(values.min()), float(values.max())
+    with np.errstate(all="ignore"):
+        largest = max(-low, high) * np.float64(1.0 / grid_step(bound))
+    return int(largest) + 1 if largest < LARGEST else LARGEST
+
+
+def _residuals(q: Array, grid: _Grid) -> Array:
+    """Return zigzag words of one tile."""
+    rows = q.astype(grid.dtype(), copy=False)
+    out = np.empty(rows.shape, grid.residual_dtype())
+    guess = predictions(rows, grid.taps, combine_whole)
+    np.subtract(rows, guess, out=out, casting="unsafe")
+    return zigzag(out.view(f"<u{out.itemsize}"))
+
+
+def _restore(
+    tail: memoryview, head: memoryview, parameters: Parameters, out: Array
+) -> None:
+    """Decode rows of a chunk, exceptions apart, into ``out``."""
+    step = parameter(parameters, "step", float)
+    grid = _Grid(read_taps(parameters), integer(parameters, "largest", 0, LARGEST), step)
+    width = integer(parameters, "width", 1, 8)
+    if width not in (1, 2, 4, 8):
+        raise FormatError(f"words of {width} bytes do not exist")
+    frames, columns = out.shape
+    words = Words.unpack(tail, parameters, np.dtype(f"<u{width}"), (frames - 1, columns))
+    start = Words.unpack(head, _FIRST, _U8, (1, columns))
+    with np.errstate(all="ignore"):
+        for span in bands(columns):
+            _restore_band(words, start, span, grid, out[:, span])
+
+
+def _restore_band(words: Words, start: Words, span: slice, grid: _Grid, out: Array) -> None:
+    dtype, width = grid.dtype(), out.shape[1]
+    before: deque[Array] = deque(maxlen=max(len(grid.taps), 3))
+    guess, scratch = np.empty(width, dtype), np.empty(width, dtype)
+    residuals = unzigzag(start.group(0, span)).view("<i8")
+    first = 0
+    while first < len(out):
+        for t, row in enumerate(residuals, first):
+            combine_whole(before, taps_of_row(t, grid.taps), guess, scratch)
+            full = len(before) == before.maxlen
+            q = before.pop() if full else np.empty(width, dtype)
+            np.add(guess, row, out=q)
+            before.appendleft(q)
+            np.multiply(q, grid.step, out=out[t], casting="same_kind")
+        first += len(residuals)
+        group = unzigzag(words.group(first - 1, span))
+        residuals = group.view(f"<i{group.itemsize}")

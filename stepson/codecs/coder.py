@@ -77,13 +77,13 @@ def compress(
         words, **_options(coder, filter_name, level, words.dtype.itemsize)
     )
     if verify and not np.array_equal(
-        decompress(data, words.size, words.dtype), words.ravel()
+        decompress(memoryview(data), words.size, words.dtype), words.ravel()
     ):
         raise WriterError("a compressed chunk does not decompress to what it was made of")
     return data
 
 
-def decompress(data: bytes | memoryview, count: int, dtype: np.dtype[Any]) -> Array:
+def decompress(data: memoryview, count: int, dtype: np.dtype[Any]) -> Array:
     """Return ``count`` words of ``dtype``.
 
     Raises:
@@ -98,7 +98,7 @@ def decompress(data: bytes | memoryview, count: int, dtype: np.dtype[Any]) -> Ar
     return out
 
 
-def _check_header(data: bytes | memoryview, raw: int, width: int) -> None:
+def _check_header(data: memoryview, raw: int, width: int) -> None:
     if len(data) < _HEADER.size:
         raise FormatError(
             f"a compressed chunk of {len(data)} bytes is shorter than its header"

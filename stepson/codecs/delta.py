@@ -1,61 +1,20 @@
 """`delta`: lossless, the k-th difference in time of order-preserving integers.
 
-Values -> `integers.to_ordered` -> k-th difference -> zigzag -> (shuffle, coder). Trajectories are
-smooth, so most high bits of the result are zero.
+Values -> `integers.order` -> k-th difference -> zigzag -> layout -> (shuffle, coder). For every
+dtype and every bit pattern.
 """
 
 from typing import Any
 
 import numpy as np
 
-from stepson.codecs.base import Array, Encoded, Parameters, flat, parameter
-from stepson.codecs.coder import compress, decompress
-from stepson.codecs.integers import (
-    accumulate,
-    difference,
-    from_ordered,
-    to_ordered,
-    unzigzag,
-    word,
-    zigzag,
-)
-from stepson.errors import FormatError
+from stepson.codecs.base import Array, Encoded, Parameters, flat, integer
+from stepson.codecs.integers import accumulate, difference, order, unzigzag, word, zigzag
+from stepson.codecs.words import GROUP, Words, bands, tiles
 
-__all__ = ["MAX_ORDER", "Delta", "pack", "unpack"]
+__all__ = ["MAX_K", "Delta"]
 
-MAX_ORDER = 5
-
-
-def pack(words: Array, parameters: Parameters, *, verify: bool) -> bytes:
-    """Difference, fold and compress unsigned integers, shape ``(frames, columns)``."""
-    folded = zigzag(difference(words, int(parameters["k"])))
-    if parameters.get("order") == "atom":
-        folded = np.ascontiguousarray(folded.T)
-    return compress(
-        folded,
-        coder=str(parameters["coder"]),
-        filter_name=str(parameters["filter"]),
-        level=int(parameters["level"]),
-        verify=verify,
-    )
-
-
-def unpack(
-    data: bytes | memoryview,
-    parameters: Parameters,
-    dtype: np.dtype[Any],
-    frames: int,
-    columns: int,
-) -> Array:
-    """Undo `pack`: unsigned integers, shape ``(frames, columns)``."""
-    k = parameter(parameters, "k", int, 0, MAX_ORDER)
-    order = parameter(parameters, "order", str, "atom", "frame")
-    words = decompress(data, frames * columns, dtype)
-    if order == "atom":
-        words = np.ascontiguousarray(words.reshape(columns, frames).T)
-    elif order != "frame":
-        raise FormatError(f"chunk parameter 'order' is {order!r}, not 'atom' or 'frame'")
-    return accumulate(unzigzag(words.reshape(frames, columns)), k)
+MAX_K = 5
 
 
 class Delta:
@@ -72,18 +31,32 @@ class Delta:
         verify: bool,
     ) -> Encoded:
         """Compress the differences of the values."""
-        data = pack(flat(to_ordered(values)), parameters, verify=verify)
-        return Encoded(data, {name: parameters[name] for name in ("k", "order")})
+        k, layout, kind = int(parameters["k"]), str(parameters["layout"]), values.dtype.kind
+        bits = flat(values).view(word(values.dtype))
+        words = Words.empty(*bits.shape, bits.dtype, layout)
+        for columns in tiles(*bits.shape):
+            words.store(
+                columns, zigzag(difference(order(bits[:, columns].copy(), kind), k))
+            )
+        return Encoded(words.pack(parameters, verify=verify), {"k": k, "layout": layout})
 
     def decode(
         self,
-        data: bytes,
+        data: memoryview,
         parameters: Parameters,
         *,
         dtype: np.dtype[Any],
         shape: tuple[int, ...],
     ) -> Array:
         """Sum the differences."""
-        columns = int(np.prod(shape[1:], dtype=np.int64))
-        words = unpack(data, parameters, word(dtype), shape[0], columns)
-        return from_ordered(words, dtype).reshape(shape)
+        k = integer(parameters, "k", 0, MAX_K)
+        out = np.empty(shape, word(dtype))
+        rows = flat(out)
+        words = Words.unpack(data, parameters, out.dtype, rows.shape)
+        for columns in bands(rows.shape[1]):
+            states: list[Array | None] = [None] * k
+            for first in range(0, len(rows), GROUP):
+                group = unzigzag(words.group(first, columns))
+                accumulate(group, k, states, first)
+                rows[first : first + GROUP, columns] = order(group, dtype.kind)
+        return out.view(dtype)

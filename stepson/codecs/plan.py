@@ -1,25 +1,51 @@
-"""Which codec and parameters suit a field: found by trial on its first block."""
+"""Which codec and parameters suit a field: found by trial on its first block.
 
-from collections.abc import Mapping
+A sample of the block is encoded with every predictor, then the best one with every layout and
+filter. What counts is the size, plus `_PRICE` of it for each nanosecond that decoding a value
+takes longer, so that one per cent of size never costs half of the speed. Times are estimates
+written down here, not measured at run time: the same block gives the same plan everywhere.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stepson.codecs.base import Array
+import numpy as np
 
-__all__ = ["Plan", "choose_plan"]
+from stepson.codecs.base import Array, Codec, flat
+from stepson.codecs.blosc import Blosc2
+from stepson.codecs.bounded import Bounded
+from stepson.codecs.coder import FILTERS
+from stepson.codecs.delta import MAX_K, Delta
+from stepson.codecs.linear import Linear, fits
+from stepson.codecs.predict import fit_taps, polynomial
+from stepson.codecs.quantise import quantise
+from stepson.codecs.words import LAYOUTS
+from stepson.errors import UnknownCodecError
+
+__all__ = ["SMALL", "Plan", "choose_plan"]
 
 SMALL = 256
-_FIXED: dict[str, dict[str, int | float | str]] = {
+"""Bytes of a frame up to which a field gets a fixed plan."""
+
+_PRICE = 0.015
+_FRAMES, _COLUMNS = 128, 1536
+_FITTED = (2, 4, 6, 8, 10)
+_CODER = {"coder": "zstd", "level": 1}
+_FIXED: dict[str, dict[str, Any]] = {
     "raw": {},
-    "blosc2": {"coder": "zstd", "filter": "shuffle", "level": 1},
-    "delta": {"k": 1, "order": "frame", "coder": "zstd", "filter": "shuffle", "level": 1},
+    "blosc2": {"filter": "shuffle", **_CODER},
+    "delta": {"k": 1, "layout": "frames", "filter": "shuffle", **_CODER},
+    "linear": {"taps": polynomial(1), "layout": "frames", "filter": "shuffle", **_CODER},
     "bounded": {
-        "k": 2,
-        "order": "frame",
-        "coder": "zstd",
+        "taps": polynomial(1),
+        "layout": "frames",
         "filter": "bitshuffle",
-        "level": 1,
+        **_CODER,
     },
+}
+_TRIED: dict[str, Codec] = {
+    codec.name: codec for codec in (Blosc2(), Delta(), Linear(), Bounded())
 }
 
 
@@ -28,16 +54,22 @@ class Plan:
     """A codec and its parameters, small enough to be written down with the schema."""
 
     codec: str
-    params: Mapping[str, int | float | str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    frames: int = 0
+    """Frames of the trial, 0 for a plan without one. More frames may find a better plan."""
 
     def to_map(self) -> dict[str, Any]:
         """Return what `from_map` reads, of msgpack types only."""
-        return {"codec": self.codec, "params": dict(self.params)}
+        params = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self.params.items()
+        }
+        return {"codec": self.codec, "params": params, "frames": self.frames}
 
     @classmethod
     def from_map(cls, values: Mapping[str, Any]) -> "Plan":
         """Read what `to_map` wrote."""
-        return cls(values["codec"], values["params"])
+        return cls(values["codec"], values["params"], values.get("frames", 0))
 
 
 def choose_plan(values: Array, *, precision: float | None, codec: str = "auto") -> Plan:
@@ -47,7 +79,90 @@ def choose_plan(values: Array, *, precision: float | None, codec: str = "auto") 
         values: shape ``(frames, ...)``.
         precision: bound of the absolute error; None for lossless.
         codec: "auto", or the name of the codec to choose parameters for.
+
+    Raises:
+        UnknownCodecError: there is no such codec.
     """
-    if codec == "auto":
-        codec = "delta" if precision is None else "bounded"
-    return Plan(codec, _FIXED[codec])
+    if codec not in ("auto", *_FIXED):
+        raise UnknownCodecError(codec)
+    lossy = precision is not None and values.dtype.kind == "f"
+    names = (
+        [codec]
+        if codec != "auto"
+        else ["bounded"]
+        if lossy
+        else ["blosc2", "delta", "linear"]
+    )
+    frame_bytes = values.nbytes // max(1, len(values))
+    if values.size == 0 or frame_bytes <= SMALL or codec == "raw":
+        return Plan(names[0], _FIXED[names[0]])
+    sample = _sample(flat(values))
+    fitted = list(_predictors(sample, names, precision))
+    best = min(fitted, key=lambda plan: _score(plan, sample, precision))
+    variants = list(_variants(best))
+    best = min(variants, key=lambda plan: _score(plan, sample, precision))
+    return Plan(best.codec, best.params, len(values))
+
+
+def _sample(rows: Array) -> Array:
+    """Return a part of a block: its first frames, columns from beginning, middle and end."""
+    rows = rows[:_FRAMES]
+    columns, run = rows.shape[1], _COLUMNS // 3
+    if columns > _COLUMNS:
+        middle = (columns - run) // 2
+        spans = (slice(run), slice(middle, middle + run), slice(columns - run, columns))
+        rows = np.concatenate([rows[:, span] for span in spans], axis=1)
+    return np.ascontiguousarray(rows, rows.dtype.newbyteorder("<"))
+
+
+def _predictors(sample: Array, names: list[str], precision: float | None) -> Iterable[Plan]:
+    """Yield one plan for each predictor that these values allow."""
+    for name in names:
+        if name == "blosc2":
+            yield Plan(name, _FIXED[name])
+        elif name == "delta":
+            yield from (Plan(name, {**_FIXED[name], "k": k}) for k in range(MAX_K + 1))
+        elif name == "linear" and fits(sample):
+            yield from (_with_taps(name, taps) for taps in _fits(sample.astype(np.float64)))
+        elif name == "bounded" and precision is not None:
+            grid = quantise(sample, precision).grid
+            yield from (_with_taps(name, polynomial(k)) for k in range(MAX_K))
+            yield from (_with_taps(name, taps) for taps in _fits(grid))
+    if names == ["linear"]:
+        yield Plan("linear", _FIXED["linear"])
+
+
+def _with_taps(name: str, taps: tuple[int, ...]) -> Plan:
+    return Plan(name, {**_FIXED[name], "taps": list(taps)})
+
+
+def _fits(rows: Array) -> Iterable[tuple[int, ...]]:
+    found = (fit_taps(rows, count) for count in _FITTED)
+    return [taps for taps in found if taps]
+
+
+def _variants(plan: Plan) -> Iterable[Plan]:
+    """Yield a plan with every layout and filter."""
+    layouts = LAYOUTS if "layout" in plan.params else (None,)
+    for layout in layouts:
+        for name in FILTERS[1:]:
+            chosen = {**plan.params, "filter": name}
+            yield Plan(
+                plan.codec, chosen if layout is None else {**chosen, "layout": layout}
+            )
+
+
+def _score(plan: Plan, sample: Array, precision: float | None) -> float:
+    encoded = _TRIED[plan.codec].encode(
+        sample, plan.params, precision=precision, verify=False
+    )
+    return len(encoded.data) * (1.0 + _PRICE * _nanoseconds(plan))
+
+
+def _nanoseconds(plan: Plan) -> float:
+    """Estimate the time to decode one value, from `benchmarks/compression.py`."""
+    params = plan.params
+    time = 0.3 * params.get("k", 0) + 0.35 * len(params.get("taps", ()))
+    time += {"linear": 2.0, "delta": 1.0, "bounded": 1.0}.get(plan.codec, 0.0)
+    time += 0.7 * (params.get("layout") == "columns")
+    return time + 0.5 * (params.get("filter") == "bitshuffle")

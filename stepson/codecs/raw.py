@@ -28,7 +28,7 @@ class Raw:
 
     def decode(
         self,
-        data: bytes,
+        data: memoryview,
         parameters: Parameters,
         *,
         dtype: np.dtype[Any],
