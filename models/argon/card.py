@@ -1,0 +1,100 @@
+"""The model card: what the argon model is, what it was made from, and how wrong it is."""
+
+from typing import Any
+
+from models.argon.teacher import CUTOFF, EPSILON, MASS, SIGMA
+from stepson.units import BOLTZMANN
+
+__all__ = ["card"]
+
+TEMPLATE = """\
+# argon: a small SchNet for liquid and solid argon
+
+For the demonstration, tests and examples. It is distilled from a pair potential, and so
+knows argon as well as Lennard-Jones does, no better.
+
+| | |
+|---|---|
+| network | SchNet, {interactions} layers, {features} features, {gaussians} Gaussians, \
+cutoff {cutoff} Å, {weights} weights |
+| element | Ar ({mass} amu); every other element is refused |
+| units | eV, Å |
+| made by | `python -m models.argon.make` of this repository: {updates} updates of Adam, \
+{minutes:.0f} minutes on one core |
+| licence | MIT, as the program |
+
+## The teacher
+Lennard-Jones with eps/kB = {kelvin:.1f} K (eps = {epsilon:.6f} eV), sigma = {sigma} Å
+(A. Rahman, Phys. Rev. 136, A405 (1964)), cutoff 2.5 sigma = {teacher_cutoff} Å with a
+shifted force, so that energy and force end continuously. The network sees only {cutoff}
+Å, {neighbours:.0f} neighbours in the mean over the test set: what lies between that and
+the teacher's cutoff it learns through messages. They carry energy, so the virial form
+of the heat flux is measurably wrong for it.
+
+## The data
+{train} configurations of 108 atoms to learn from, {valid} to watch, {test} to test,
+from Langevin runs of the teacher, different runs for each: liquid from 80 to 140 K and
+from 1.15 to 1.48 g/cm³, dense and hot fluid up to 300 K and 1.65 g/cm³, fcc crystals
+from 10 to 120 K with lattice constants from 5.10 to 5.50 Å, and crystals at the density
+of the liquid while they melt.
+
+## Errors on the test set
+| | all | liquid | crystal | melting |
+|---|---|---|---|---|
+{errors}
+
+## Dynamics and heat flux
+Constant energy, liquid, 108 atoms, {temperature:.0f} K, {steps} steps of {timestep} fs
+({picoseconds:.0f} ps), float32: total energy drifts by {drift:+.3f} meV/atom in a
+nanosecond and is {noise:.4f} meV/atom rms off that line.
+
+Along that run the exact flux and the virial form (`formulation="local"`) differ by
+{missing:.1%} of the potential part (rms over rms); the power balance of every atom
+closes to {imbalance:.0e} of the rms power.
+
+## Not for
+Temperatures above 300 K, pressures of many kbar, surfaces, the gas: the network has not
+seen them.
+"""
+
+ROWS = {
+    "energy, MAE, meV/atom": ("energy_mae", "{:.3f}"),
+    "energy, rmse, meV/atom": ("energy_rmse", "{:.3f}"),
+    "force component, MAE, meV/Å": ("force_mae", "{:.2f}"),
+    "force component, rmse, meV/Å": ("force_rmse", "{:.2f}"),
+    "force, rmse over rms": ("force_relative", "{:.1%}"),
+}
+
+
+def card(results: dict[str, Any]) -> str:
+    """Write the card from what `models.argon.make` has measured."""
+    run = results["dynamics"]
+    values = {
+        **results["shape"],
+        **results["sizes"],
+        **run,
+        "weights": results["weights"],
+        "updates": results["updates"],
+        "minutes": results["seconds"] / 60,
+        "neighbours": results["neighbours"],
+        "picoseconds": run["steps"] * run["timestep"] / 1000,
+        "kelvin": EPSILON / BOLTZMANN,
+        "epsilon": EPSILON,
+        "sigma": SIGMA,
+        "teacher_cutoff": CUTOFF,
+        "mass": MASS,
+        "errors": _table(results),
+    }
+    return TEMPLATE.format(**values)
+
+
+def _table(results: dict[str, Any]) -> str:
+    kinds = (
+        results["errors"],
+        *(results["by_kind"][k] for k in ("liquid", "crystal", "melting")),
+    )
+    lines = []
+    for label, (key, form) in ROWS.items():
+        cells = " | ".join(form.format(kind[key]) for kind in kinds)
+        lines.append(f"| {label} | {cells} |")
+    return "\n".join(lines)
