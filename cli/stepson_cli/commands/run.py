@@ -90,6 +90,10 @@ def command(
     loaded = load(config)
     stop = threading.Event()
     with display(terminal, config.name) as shown, _signals(stop, shown, terminal) as caught:
+        from gkflux.dynamics.run import (
+            run,
+        )  # torch takes seconds: something is on the screen
+
         result = run(
             loaded,
             output=output,

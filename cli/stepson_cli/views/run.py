@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -72,14 +73,7 @@ def run_frame(
     return Group(
         _header(progress, title),
         _stage(progress, elapsed, stopping),
-        ProgressBar(
-            total=progress.steps,
-            completed=progress.step,
-            style="bar.left",
-            complete_style="bar.done",
-            finished_style="good",
-        ),
-        "",
+        Padding(_bar(progress), (0, 0, 1, 0)),
         _replicas(progress, max(rows, MINIMUM_ROWS)),
         "",
         _pace(progress, 4 if width >= WIDE else 2),
@@ -181,12 +175,23 @@ def _phase(progress: "Progress", elapsed: float, stopping: bool) -> Text:
     return Text(f"{progress.step / progress.steps:.0%}")
 
 
+def _bar(progress: "Progress") -> ProgressBar:
+    return ProgressBar(
+        total=progress.steps,
+        completed=progress.step,
+        style="bar.left",
+        complete_style="bar.done",
+        finished_style="good",
+    )
+
+
 def _replicas(progress: "Progress", rows: int) -> Table:
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="quiet")
     names = ("replica", "temperature", "drift", "kappa so far")
     units = ("", "K", "K/ns", "W/(m K)")
     for name, unit in zip(names, units, strict=True):
-        table.add_column(f"{name}\n{unit}", justify="right", no_wrap=True)
+        # A least width, so that the table does not jump when a sign or a digit comes.
+        table.add_column(f"{name}\n{unit}", justify="right", no_wrap=True, min_width=7)
     shown = progress.replicas if progress.replicas <= rows else rows - 1
     for i in range(shown):
         table.add_row(*_replica(progress, i))

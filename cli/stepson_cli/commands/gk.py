@@ -1,0 +1,165 @@
+"""`stepson gk`: from recorded heat fluxes to the thermal conductivity."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
+
+if TYPE_CHECKING:
+    from gkflux.conductivity import GreenKubo
+
+__all__ = ["command"]
+
+METHODS = ("auto", "cepstral", "first_dip", "replicas", "blocks")
+MODES = ("default", "vibes", "sportran")
+Listener = Callable[[str, int, int], None]
+
+
+@click.command(
+    name="gk",
+    epilog=examples(
+        "stepson gk zro2-300K", "stepson gk 'zro2-300K/production/*/md.son' -o result"
+    ),
+)
+@click.argument("files", nargs=-1, required=True)
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default="auto",
+    show_default=True,
+    help="The estimate to quote; all of them are shown.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default="default",
+    show_default=True,
+    help="Reproduce FHI-vibes or SporTran, digit for digit.",
+)
+@click.option("--any-ensemble", is_flag=True, help="Take thermostatted stages too.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Threads, a run each.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=".",
+    metavar="DIR",
+    help="Where gk.json, gk.npz and report.html go; here by default.",
+)
+@as_json
+@with_terminal
+def command(
+    files: tuple[str, ...],
+    method: str,
+    mode: str,
+    any_ensemble: bool,
+    workers: int,
+    output: Path,
+    as_json: bool,
+    terminal: Terminal,
+) -> None:
+    """Compute the thermal conductivity from recorded heat fluxes.
+
+    FILES are trajectories, quoted globs, or folders of runs, of which the parts with a
+    heat flux at constant energy are taken. Replicas are pooled. Writes gk.json (the
+    result), gk.npz (the curves) and report.html (one file that opens without a network).
+    """
+    from gkflux import GreenKubo
+
+    chosen = _expand(files, any_ensemble, terminal)
+    with _progress(terminal) as listener:
+        result = GreenKubo.from_trajectories(
+            chosen,
+            any_ensemble=any_ensemble,
+            workers=workers,
+            progress=listener,
+            method=method,
+            mode=mode,
+        )
+    folder = result.save(output)
+    _show(result, folder, as_json, terminal)
+
+
+def _expand(files: Sequence[str], any_ensemble: bool, terminal: Terminal) -> list[str]:
+    """Turn folders into the trajectories in them that Green-Kubo can use.
+
+    Raises:
+        StepsonError: a folder has none.
+    """
+    from stepson.errors import StepsonError
+
+    chosen: list[str] = []
+    for name in files:
+        if not Path(name).is_dir():
+            chosen.append(name)
+            continue
+        found = sorted(map(str, Path(name).rglob("*.son")))
+        useful = [path for path in found if _useful(path, any_ensemble, terminal)]
+        if not useful:
+            raise StepsonError(
+                f"{name}: {len(found)} files, none with a heat flux at constant energy; "
+                "record it with heat_flux.every = 2 in an nve stage"
+            )
+        chosen += useful
+    return chosen
+
+
+def _useful(path: str, any_ensemble: bool, terminal: Terminal) -> bool:
+    import stepson
+
+    with stepson.open(path) as trajectory:
+        ensemble = trajectory.metadata.get("ensemble")
+        if "heat_flux" not in trajectory.fields:
+            terminal.say(f"left out: {path}, it has no heat flux", verbosity=1)
+            return False
+        if any_ensemble or ensemble in (None, "nve"):
+            return True
+        terminal.say(f"left out: {path} ({ensemble}); --any-ensemble takes it")
+        return False
+
+
+@contextmanager
+def _progress(terminal: Terminal) -> Iterator[Listener]:
+    """Show how far the reading is, on one line that disappears."""
+    if not terminal.live:
+        yield lambda what, done, total: terminal.say(
+            f"{what} ({done} of {total})", verbosity=1
+        )
+        return
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    bar_column = BarColumn(complete_style="bar.done", style="bar.left")
+    columns = (bar_column, TextColumn("{task.description}"))
+    with Progress(*columns, console=terminal.err, transient=True) as bar:
+        task = bar.add_task("opening", total=None)
+        yield lambda what, done, total: bar.update(
+            task, description=what, completed=done, total=total
+        )
+
+
+def _show(result: "GreenKubo", folder: Path, as_json: bool, terminal: Terminal) -> None:
+    from stepson_cli.views.gk import conductivity
+
+    if as_json:
+        terminal.show_json(result.summary())
+        return
+    terminal.show(
+        conductivity(
+            result,
+            width=terminal.out.width,
+            unicode=terminal.unicode,
+            details=terminal.verbosity > 0,
+        )
+    )
+    terminal.say(f"\nwritten: {folder / 'report.html'}, gk.json, gk.npz")

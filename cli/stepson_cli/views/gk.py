@@ -1,0 +1,197 @@
+"""A thermal conductivity: the number, how it was found, and what speaks against it.
+
+==================  ===========================================================
+function            shows
+==================  ===========================================================
+`conductivity`      all of it, as one column
+`headline`          kappa with its error, and the verdict
+`methods`           every estimator beside the one of record
+`tensor`            the components, each with its error
+`cumulative`        the running integral against the lag, as a small plot
+`checks`            pass, warn or fail, in words
+==================  ===========================================================
+"""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite, sqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from stepson_cli.plot import Band, plot
+from stepson_cli.quantities import with_error
+
+if TYPE_CHECKING:
+    from gkflux.checks import Check
+    from gkflux.conductivity import GreenKubo
+    from gkflux.estimators.estimate import Estimate
+
+__all__ = ["checks", "conductivity", "cumulative", "headline", "methods", "tensor"]
+
+UNIT = "W/(m K)"
+STATUS_STYLE = {"pass": "good", "warn": "warning", "fail": "bad"}
+PLOT_HEIGHT = 10
+MAX_PLOT_WIDTH = 100
+CUTS_SHOWN = 3.0  # the plot ends at so many times the lag of the cut
+VERDICT_STYLE = {
+    "converged": "good",
+    "more data needed": "warning",
+    "error too small": "warning",
+}
+METHOD_NAMES = {"first_dip": "first dip", "cepstral_aic": "cepstral, plain AIC"}
+
+
+def conductivity(
+    result: "GreenKubo", *, width: int = 80, unicode: bool = True, details: bool = False
+) -> RenderableType:
+    """Show a result; the number stands last, where the eye is when a command ends.
+
+    Args:
+        result: of a reduction.
+        width: columns there are.
+        unicode: whether braille can be shown.
+        details: say in full also what the passed checks have found.
+    """
+    parts: list[RenderableType] = [cumulative(result, width=width, unicode=unicode), ""]
+    if result.tensor.shape == (3, 3):
+        parts += [tensor(result), ""]
+    parts += [
+        methods(result),
+        "",
+        checks(result.checks, details=details),
+        "",
+        headline(result),
+    ]
+    return Group(*parts)
+
+
+def headline(result: "GreenKubo") -> Text:
+    """Say the number and what it is worth."""
+    low, high = result.interval(0.95)
+    text = Text.assemble(
+        ("kappa = ", "title"),
+        (f"{with_error(result.kappa, result.kappa_std)} {UNIT}", "result"),
+    )
+    if isfinite(low) and isfinite(high):
+        text.append(f"   95 % interval {_interval(low, high)}", "quiet")
+    text.append(f"\n{result.verdict}", VERDICT_STYLE.get(result.status, "bad"))
+    return text.append(f"\n{result.reason}", "quiet")
+
+
+def methods(result: "GreenKubo") -> Table:
+    """List the estimators; a star marks the one of record."""
+    table = _table("method", f"kappa, {UNIT}", "95 % interval", "decided")
+    for name, estimate in result.methods.items():
+        chosen = name == result.record.method
+        table.add_row(
+            f"{'*' if chosen else ' '} {METHOD_NAMES.get(name, name.replace('_', ' '))}",
+            with_error(estimate.kappa, estimate.std),
+            _interval(*estimate.interval(0.95)),
+            _details(estimate),
+            style="title" if chosen else "",
+        )
+    return table
+
+
+def tensor(result: "GreenKubo") -> Table:
+    """Show the nine components."""
+    table = _table(f"tensor, {UNIT}", "x", "y", "z")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for axis, values, errors in zip("xyz", result.tensor, result.tensor_std, strict=True):
+        table.add_row(
+            axis, *(with_error(v, e) for v, e in zip(values, errors, strict=True))
+        )
+    return table
+
+
+def cumulative(result: "GreenKubo", *, width: int = 80, unicode: bool = True) -> Text:
+    """Plot the running integral with the band of its blocks and the lag of the cut."""
+    curves = result.curves
+    lags = np.asarray(curves["lag_time"], dtype=float) / 1000
+    curve = (
+        np.einsum("kaa->k", curves["kappa_cumulative"])
+        / curves["kappa_cumulative"].shape[1]
+    )
+    cut = float(result.methods["first_dip"].details.get("cut", np.nan)) / 1000
+    shown = _shown(lags, cut)
+    return plot(
+        lags[:shown],
+        curve[:shown],
+        band=_band(curves, lags[:shown], curve[:shown]),
+        mark=cut if isfinite(cut) else None,
+        width=min(width, MAX_PLOT_WIDTH),
+        height=PLOT_HEIGHT,
+        x_label="ps",
+        y_label=f"cumulative kappa, {UNIT}; the line marks the first dip",
+        unicode=unicode,
+    )
+
+
+def checks(found: "Sequence[Check]", *, details: bool = False) -> Table:
+    """List what was looked at: names of what passed, and in words what did not.
+
+    Args:
+        found: all of them.
+        details: words for those that passed, too.
+    """
+    table = _table("checks", "")
+    passed = [check for check in found if check.status == "pass" and not details]
+    if passed:
+        names = ", ".join(check.name for check in passed)
+        table.add_row(Text("pass", STATUS_STYLE["pass"]), Text(names, "quiet"))
+    for check in found:
+        if check not in passed:
+            words = Text.assemble((check.name, "title"), f": {check.message}")
+            table.add_row(Text(check.status, STATUS_STYLE[check.status]), words)
+    return table
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="quiet")
+    for i, name in enumerate(names):
+        table.add_column(name, no_wrap=i < len(names) - 1)
+    return table
+
+
+def _details(estimate: "Estimate") -> str:
+    parts = []
+    for name, value in estimate.details.items():
+        number = f"{value:.4g}" if isinstance(value, float) else str(value)
+        parts.append(f"{name} = {number}{' fs' if name in ('cut', 'filter') else ''}")
+    return ", ".join(parts)
+
+
+def _interval(low: float, high: float) -> str:
+    """Give both ends as many decimals as half the width deserves."""
+    if not (isfinite(low) and isfinite(high)):
+        return "–"
+    half = with_error((low + high) / 2, (high - low) / 4).split(" ± ")[-1]
+    decimals = len(half.partition(".")[2])
+    return f"{low:.{decimals}f} to {high:.{decimals}f}"
+
+
+def _shown(lags: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]", cut: float) -> int:
+    """So many lags are worth showing: some way beyond the cut, or all."""
+    if not isfinite(cut) or cut <= 0:
+        return len(lags)
+    return max(16, int(np.searchsorted(lags, CUTS_SHOWN * cut)))
+
+
+def _band(
+    curves: "Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]",
+    lags: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]",
+    curve: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]",
+) -> Band | None:
+    """One standard error of the mean of the blocks, around the curve."""
+    blocks = curves.get("block_curves")
+    if blocks is None or blocks.ndim != 2 or len(blocks) < 2:
+        return None
+    error = blocks.std(axis=0, ddof=1) / sqrt(len(blocks))
+    stride = max(1, len(curves["lag_time"]) // blocks.shape[1])
+    times = np.asarray(curves["lag_time"], dtype=float)[::stride][: blocks.shape[1]] / 1000
+    half = np.interp(lags, times, error[: len(times)])
+    return Band(curve - half, curve + half)
