@@ -1,8 +1,8 @@
 """Arrays <-> chunks: one field x block x range of atoms, compressed and checked.
 
-A chunk is bytes for the payload of a record, and an ``info`` map for its msgpack part: codec
-and parameters, raw and encoded length, crc32c of the bytes, smallest and largest value, number
-of NaN, and for an error-bounded chunk the largest error.
+A chunk is bytes for the payload of a record, and an ``info`` map for its msgpack part:
+codec and parameters, raw and encoded length, crc32c of the bytes, smallest and largest
+value, number of NaN, and for an error-bounded chunk the largest error.
 
 `decode` trusts nothing: the checksum comes first, then lengths, all before anything is
 allocated.

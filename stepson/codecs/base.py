@@ -1,10 +1,10 @@
 """What a codec is: values of one field in, bytes and a few parameters out, and back.
 
-A codec sees the samples of one field as an array of shape ``(frames, ...)`` and knows nothing
-of files, checksums or fields. The parameters it returns are written beside its bytes, as
-msgpack, and are all it gets for decoding besides dtype and shape, which the file's schema
-knows. They come from a file that may be hostile: each is checked before it is used, and
-whatever is wrong with bytes or parameters is a `FormatError`.
+A codec sees the samples of one field as an array of shape ``(frames, ...)`` and knows
+nothing of files, checksums or fields. The parameters it returns are written beside its
+bytes, as msgpack, and are all it gets for decoding besides dtype and shape, which the
+file's schema knows. They come from a file that may be hostile: each is checked before it is
+used, and whatever is wrong with bytes or parameters is a `FormatError`.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,8 @@ class Encoded(NamedTuple):
     data: bytes
     parameters: dict[str, Any]
     error: float | None = None
-    """Largest difference between a value and its decoded value; None for a lossless codec."""
+    """Largest difference between a value and its decoded value; None for a lossless
+    codec."""
 
 
 class Codec(Protocol):

@@ -1,4 +1,4 @@
-"""`blosc2`: shuffle the bytes or bits of the values, then lz4 or zstd. No prediction in time."""
+"""`blosc2`: shuffle the bytes or bits of the values, then lz4 or zstd. No prediction."""
 
 from typing import Any
 

@@ -1,32 +1,26 @@
 """`bounded`: floats on a grid, each within its bound, then the residuals of a prediction.
 
 The decoded value x' = dtype(q step) is a function of x, the bound and the dtype alone
-(`quantise`): it does not depend on the block that x happens to be in, on its neighbours or on
-the plan. A value that is not finite, whose |q| passes 2^52, or whose x' is outside the bound
-after all is an exception: it is stored exactly.
+(`quantise`): it does not depend on the block that x happens to be in, on its neighbours or
+on the plan. A value that is not finite, whose |q| passes 2^52, or whose x' is outside the
+bound after all is an exception: it is stored exactly.
 
-The residual of row t is q - ((sum_j C_j q_(t-j) + 2^15) >> 16) in integers modulo 2^64, with
-the taps of `predict`. As long as that sum stays below 2^52, float64 computes the same, faster.
+The residual of row t is q - round(sum_j C_j q_(t-j) / 2^16), the sum in integers modulo
+2^64, ties to even, with the taps of `predict`. As long as the sum stays below 2^52, float64
+computes the same, faster.
 
-Payload: the words of rows 1 and up, in as many bytes as the largest needs, and those of row 0,
-of 8 bytes, each a compressed chunk; then the flat index (u64) of each exception in order; then
-their values.
+Payload: the words of rows 1 and up, in as many bytes as the largest needs, and those of row
+0, of 8 bytes, each a compressed chunk; then the flat index (u64) of each exception in
+order; then their values.
 """
 
-from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stepson.codecs.base import Array, Encoded, Parameters, flat, integer, parameter
 from stepson.codecs.integers import unzigzag, zigzag
-from stepson.codecs.predict import (
-    SCALE,
-    combine_whole,
-    predictions,
-    read_taps,
-    taps_of_row,
-)
+from stepson.codecs.predict import SCALE, History, combine_whole, predictions, read_taps
 from stepson.codecs.quantise import LARGEST, grid_step, quantise
 from stepson.codecs.words import Words, bands, tiles
 from stepson.errors import FormatError, SchemaError
@@ -77,10 +71,10 @@ class Bounded:
         )
         frames, columns = rows.shape
         start = np.empty((1, columns), _U8)
-        words = Words.empty(frames - 1, columns, np.dtype(grid.residual_dtype()), layout)
+        words = Words.empty((frames - 1, columns), np.dtype(grid.residual_dtype()), layout)
         outside, error = [np.empty(0, np.int64)], 0.0
-        for span in tiles(frames, columns):
-            found = quantise(rows[:, span], precision)
+        for span in tiles(rows.shape):
+            found = quantise(rows[:, span], precision, grid.largest < LARGEST)
             error = max(error, found.error)
             if found.outside is not None:
                 t, column = np.nonzero(found.outside)
@@ -165,19 +159,17 @@ def _restore(
 
 
 def _restore_band(words: Words, start: Words, span: slice, grid: _Grid, out: Array) -> None:
-    dtype, width = grid.dtype(), out.shape[1]
-    before: deque[Array] = deque(maxlen=max(len(grid.taps), 3))
-    guess, scratch = np.empty(width, dtype), np.empty(width, dtype)
+    """Decode a band of columns into ``out``."""
+    history = History(grid.taps, out.shape[1], grid.dtype())
     residuals = unzigzag(start.group(0, span)).view("<i8")
     first = 0
     while first < len(out):
-        for t, row in enumerate(residuals, first):
-            combine_whole(before, taps_of_row(t, grid.taps), guess, scratch)
-            full = len(before) == before.maxlen
-            q = before.pop() if full else np.empty(width, dtype)
-            np.add(guess, row, out=q)
-            before.appendleft(q)
-            np.multiply(q, grid.step, out=out[t], casting="same_kind")
-        first += len(residuals)
-        group = unzigzag(words.group(first - 1, span))
-        residuals = group.view(f"<i{group.itemsize}")
+        q = history.group(len(residuals))
+        q[:] = residuals
+        for i, row in enumerate(q):
+            row += history.predict(first + i, i, combine_whole)
+        last = first + len(q)
+        np.multiply(q, grid.step, out=out[first:last], casting="same_kind")
+        history.advance(len(q))
+        group = unzigzag(words.group(last - 1, span))
+        residuals, first = group.view(f"<i{group.itemsize}"), last

@@ -1,12 +1,13 @@
 """The entropy stage: blosc2 as a coder of one buffer of equal-sized words.
 
-Only `compress2` chunks are written, never a blosc2 frame. blosc2 is imported at the first call: it
-takes most of a second, and opening a file or asking what is in it must not pay for that.
+Only `compress2` chunks are written, never a blosc2 frame. blosc2 is imported at the first
+call: it takes most of a second, and opening a file or asking what is in it must not pay for
+that.
 
-Before a chunk is handed to the C library its header is checked here: sizes against what the file
-says, and coder, filters and flags against the few that are written. So no other coder (some load
-shared libraries), no lazy chunk (those name a file) and no uninitialised memory can be asked for by
-a hostile file.
+Before a chunk is handed to the C library its header is checked here: sizes against what the
+file says, and coder, filters and flags against the few that are written. So no other coder
+(some load shared libraries), no lazy chunk (those name a file) and no uninitialised memory
+can be asked for by a hostile file.
 """
 
 import struct
@@ -44,7 +45,8 @@ def _blosc2() -> ModuleType:
             f"c-blosc2 {'.'.join(map(str, found))} is too old, {need} is needed: "
             "pip install --upgrade blosc2"
         )
-    return blosc2
+    module: ModuleType = blosc2
+    return module
 
 
 @cache

@@ -1,7 +1,7 @@
 """`delta`: lossless, the k-th difference in time of order-preserving integers.
 
-Values -> `integers.order` -> k-th difference -> zigzag -> layout -> (shuffle, coder). For every
-dtype and every bit pattern.
+Values -> `integers.order` -> k-th difference -> zigzag -> layout -> (shuffle, coder). For
+every dtype and every bit pattern.
 """
 
 from typing import Any
@@ -33,8 +33,8 @@ class Delta:
         """Compress the differences of the values."""
         k, layout, kind = int(parameters["k"]), str(parameters["layout"]), values.dtype.kind
         bits = flat(values).view(word(values.dtype))
-        words = Words.empty(*bits.shape, bits.dtype, layout)
-        for columns in tiles(*bits.shape):
+        words = Words.empty(bits.shape, bits.dtype, layout)
+        for columns in tiles(bits.shape):
             words.store(
                 columns, zigzag(difference(order(bits[:, columns].copy(), kind), k))
             )

@@ -1,7 +1,8 @@
 """Reversible maps between numbers and small unsigned integers.
 
-Three steps turn a smooth trajectory into integers with mostly zero high bits. All arithmetic
-is modulo 2^w for words of w bits, so each step has an exact inverse for every bit pattern:
+Three steps turn a smooth trajectory into integers with mostly zero high bits. All
+arithmetic is modulo 2^w for words of w bits, so each step has an exact inverse for every
+bit pattern:
 
 1. *order*: read the bits of a float as a signed integer and, where that is negative, invert
    all bits but the sign. The result grows with the float, and neighbouring floats become

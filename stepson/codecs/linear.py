@@ -1,23 +1,22 @@
 """`linear`: lossless, what a linear prediction in time gets wrong.
 
-Each row is predicted from the decoded rows before it (`predict`), the prediction is rounded to
-the dtype, and the difference of the two as ordered integers (`integers.order`) is kept. So the
-prediction works on the numbers themselves, and a coordinate that crosses zero or a power of two
-costs little.
+Each row is predicted from the decoded rows before it (`predict`), the prediction is rounded
+to the dtype, and the difference of the two as ordered integers (`integers.order`) is kept.
+So the prediction works on the numbers themselves, and a coordinate that crosses zero or a
+power of two costs little.
 
 Only for float32 and float64, and only where every value of the chunk is finite and below
-`LARGEST`, so that no NaN, whose bits would depend on the machine, can come out of a prediction.
-Other chunks of the field are written with `delta`.
+`LARGEST`, so that no NaN, whose bits would depend on the machine, can come out of a
+prediction. Other chunks of the field are written with `delta`.
 """
 
-from collections import deque
 from typing import Any
 
 import numpy as np
 
 from stepson.codecs.base import Array, Encoded, Parameters, flat
 from stepson.codecs.integers import order, unzigzag, word, zigzag
-from stepson.codecs.predict import combine, predictions, read_taps, taps_of_row
+from stepson.codecs.predict import History, combine, predictions, read_taps
 from stepson.codecs.words import GROUP, Words, bands, tiles
 from stepson.errors import FormatError, SchemaError
 
@@ -52,8 +51,8 @@ class Linear:
             raise SchemaError("the codec 'linear' needs finite float32 or float64 values")
         taps, layout = read_taps(parameters), str(parameters["layout"])
         rows = flat(values)
-        words = Words.empty(*rows.shape, word(values.dtype), layout)
-        for columns in tiles(*rows.shape):
+        words = Words.empty(rows.shape, word(values.dtype), layout)
+        for columns in tiles(rows.shape):
             words.store(columns, _residuals(rows[:, columns], taps))
         kept = {"taps": list(taps), "layout": layout}
         return Encoded(words.pack(parameters, verify=verify), kept)
@@ -88,20 +87,18 @@ def _residuals(rows: Array, taps: tuple[int, ...]) -> Array:
     return zigzag(found)
 
 
-def _restore(words: Words, columns: slice, taps: tuple[int, ...], out: Array) -> None:
-    width = out.shape[1]
-    before: deque[Array] = deque(maxlen=max(len(taps), 3))
-    guess, scratch = np.empty(width), np.empty(width)
-    rounded = np.empty(width, out.dtype)
+def _restore(words: Words, span: slice, taps: tuple[int, ...], out: Array) -> None:
+    """Decode a band of columns into ``out``."""
+    history = History(taps, out.shape[1], np.float64)
+    rounded = np.empty(out.shape[1], out.dtype)
     bits = rounded.view(word(out.dtype))
     for first in range(0, len(out), GROUP):
-        group = unzigzag(words.group(first, columns))
-        for t, row in enumerate(group, first):
-            combine(before, taps_of_row(t, taps), guess, scratch)
-            rounded[:] = guess
+        group = unzigzag(words.group(first, span))
+        exact = history.group(len(group))
+        for i, row in enumerate(group):
+            rounded[:] = history.predict(first + i, i, combine)
             row += order(bits, "f")
             order(row, "f")
-            spare = before.pop() if len(before) == before.maxlen else np.empty(width)
-            spare[:] = row.view(out.dtype)
-            before.appendleft(spare)
+            exact[i] = row.view(out.dtype)
         out[first : first + GROUP] = group.view(out.dtype)
+        history.advance(len(group))

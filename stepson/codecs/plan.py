@@ -1,9 +1,10 @@
 """Which codec and parameters suit a field: found by trial on its first block.
 
-A sample of the block is encoded with every predictor, then the best one with every layout and
-filter. What counts is the size, plus `_PRICE` of it for each nanosecond that decoding a value
-takes longer, so that one per cent of size never costs half of the speed. Times are estimates
-written down here, not measured at run time: the same block gives the same plan everywhere.
+A sample of the block is encoded with every predictor, then the best one with every layout
+and filter. What counts is the size, plus `_PRICE` of it for each nanosecond that decoding a
+value takes longer, so that one per cent of size never costs half of the speed. Times are
+estimates written down here, not measured at run time: the same block gives the same plan
+everywhere.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,9 +29,9 @@ __all__ = ["SMALL", "Plan", "choose_plan"]
 SMALL = 256
 """Bytes of a frame up to which a field gets a fixed plan."""
 
-_PRICE = 0.015
+_PRICE = 0.03
 _FRAMES, _COLUMNS = 128, 1536
-_FITTED = (2, 4, 6, 8, 10)
+_FITTED = (2, 3, 4, 5, 6, 8)
 _CODER = {"coder": "zstd", "level": 1}
 _FIXED: dict[str, dict[str, Any]] = {
     "raw": {},
@@ -105,7 +106,7 @@ def choose_plan(values: Array, *, precision: float | None, codec: str = "auto") 
 
 
 def _sample(rows: Array) -> Array:
-    """Return a part of a block: its first frames, columns from beginning, middle and end."""
+    """Return the first frames of a block, columns from its beginning, middle and end."""
     rows = rows[:_FRAMES]
     columns, run = rows.shape[1], _COLUMNS // 3
     if columns > _COLUMNS:
@@ -125,7 +126,7 @@ def _predictors(sample: Array, names: list[str], precision: float | None) -> Ite
         elif name == "linear" and fits(sample):
             yield from (_with_taps(name, taps) for taps in _fits(sample.astype(np.float64)))
         elif name == "bounded" and precision is not None:
-            grid = quantise(sample, precision).grid
+            grid = quantise(sample, precision, safe=False).grid
             yield from (_with_taps(name, polynomial(k)) for k in range(MAX_K))
             yield from (_with_taps(name, taps) for taps in _fits(grid))
     if names == ["linear"]:
@@ -156,13 +157,13 @@ def _score(plan: Plan, sample: Array, precision: float | None) -> float:
     encoded = _TRIED[plan.codec].encode(
         sample, plan.params, precision=precision, verify=False
     )
-    return len(encoded.data) * (1.0 + _PRICE * _nanoseconds(plan))
+    return float(len(encoded.data)) * (1.0 + _PRICE * _nanoseconds(plan))
 
 
 def _nanoseconds(plan: Plan) -> float:
     """Estimate the time to decode one value, from `benchmarks/compression.py`."""
     params = plan.params
-    time = 0.3 * params.get("k", 0) + 0.35 * len(params.get("taps", ()))
+    time: float = 0.3 * params.get("k", 0) + 0.35 * len(params.get("taps", ()))
     time += {"linear": 2.0, "delta": 1.0, "bounded": 1.0}.get(plan.codec, 0.0)
     time += 0.7 * (params.get("layout") == "columns")
     return time + 0.5 * (params.get("filter") == "bitshuffle")

@@ -2,11 +2,12 @@ r"""Linear prediction in time: each row from the rows before it.
 
 .. math:: \hat x_t = \sum_{j=1}^{p} c_j x_{t-j}, \qquad c_j = C_j / 2^{16}
 
-Motion is oversampled: the fastest vibration of a solid takes 10 to 20 steps. Differences predict
-by a polynomial, which is best for slow motion; taps fitted to the motion itself predict a
-vibration too, and leave little more than the rounding noise. The taps are integers ``C_j`` that
-sum to 2^16, so a constant is predicted exactly; they are found once, on the first block, and
-stand in every chunk. Rows t < p are predicted by a polynomial through at most 3 rows.
+Motion is oversampled: the fastest vibration of a solid takes 10 to 20 steps. Differences
+predict by a polynomial, which is best for slow motion; taps fitted to the motion itself
+predict a vibration too, and leave little more than the rounding noise. The taps are
+integers ``C_j`` that sum to 2^16, so a constant is predicted exactly; they are found once,
+on the first block, and stand in every chunk. Rows t < p are predicted by a polynomial
+through at most 3 rows.
 
 The prediction is computed in float64, the products summed from j = 1 upwards, without fused
 multiplication. Every reader that follows IEEE 754 gets the same bits.
@@ -17,11 +18,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from stepson.codecs.base import Array, Parameters
+from stepson.codecs.words import GROUP
 from stepson.errors import FormatError
 
 __all__ = [
     "MAX_TAPS",
     "SCALE",
+    "History",
     "combine",
     "combine_whole",
     "fit_taps",
@@ -65,57 +68,85 @@ def read_taps(parameters: Parameters) -> tuple[int, ...]:
     return tuple(taps)
 
 
-def combine(
-    before: Iterable[Array], taps: Sequence[int], out: Array, scratch: Array
-) -> None:
+def combine(before: Iterable[Array], taps: Sequence[int], out: Array, spare: Array) -> None:
     """Set float64 ``out`` to the prediction from the rows before it, the newest first."""
     if not taps:
         out[...] = 0.0
     target = out
     for rows, tap in zip(before, taps, strict=False):
         np.multiply(rows, tap / SCALE, target)
-        if target is scratch:
-            np.add(out, scratch, out)
-        target = scratch
+        if target is spare:
+            np.add(out, spare, out)
+        target = spare
 
 
 def combine_whole(
-    before: Iterable[Array], taps: Sequence[int], out: Array, scratch: Array
+    before: Iterable[Array], taps: Sequence[int], out: Array, spare: Array
 ) -> None:
-    """Set ``out`` to the prediction rounded to an integer, halves upwards.
+    """Set ``out`` to the prediction rounded to an integer, ties to even.
 
-    In int64 this is (sum_j C_j q_j + 2^15) >> 16 modulo 2^64, which float64 reproduces as
-    long as the sum stays below 2^52.
+    In int64, S = sum_j C_j q_j modulo 2^64 and the result is S / 2^16, rounded. float64
+    gives the same as long as the sum stays below 2^52.
     """
     if out.dtype.kind == "f":
-        combine(before, taps, out, scratch)
-        out += 0.5
-        np.floor(out, out)
+        combine(before, taps, out, spare)
+        np.rint(out, out)
         return
-    out[...] = SCALE // 2
+    out[...] = 0
     for rows, tap in zip(before, taps, strict=False):
-        np.multiply(rows, tap, scratch)
-        np.add(out, scratch, out)
+        np.multiply(rows, tap, spare)
+        np.add(out, spare, out)
+    np.right_shift(out, SCALE_BITS, spare)
+    out += (SCALE // 2 - 1) + (spare & 1)
     out >>= SCALE_BITS
 
 
 def predictions(rows: Array, taps: Sequence[int], combine: Combine = combine) -> Array:
     """Return the prediction of every row of ``(frames, columns)``, in its dtype."""
-    out, scratch = np.empty_like(rows), np.empty_like(rows)
+    out, spare = np.empty_like(rows), np.empty_like(rows)
     frames = len(rows)
     start = min(len(taps), frames)
     for first, last in [*((t, t + 1) for t in range(start)), (start, frames)]:
         use = taps_of_row(first, taps)
         before = [rows[first - j : last - j] for j in range(1, len(use) + 1)]
-        combine(before, use, out[first:last], scratch[first:last])
+        combine(before, use, out[first:last], spare[first:last])
     return out
+
+
+class History:
+    """A window of rows that decoding slides over a chunk, `GROUP` rows at a time.
+
+    ``rows`` starts with the last rows of the group before; `advance` moves it on.
+    """
+
+    def __init__(self, taps: Sequence[int], width: int, dtype: type[np.generic]) -> None:
+        self._taps = taps
+        self._kept = max(len(taps), 3)
+        self._window = np.zeros((self._kept + GROUP, width), dtype)
+        self._views = list(self._window)
+        self._guess, self._spare = np.empty(width, dtype), np.empty(width, dtype)
+
+    def group(self, count: int) -> Array:
+        """Return the next rows, to be filled."""
+        return self._window[self._kept : self._kept + count]
+
+    def predict(self, t: int, i: int, combine: Combine) -> Array:
+        """Return the prediction of row t of the chunk, row i of its group."""
+        taps = taps_of_row(t, self._taps)
+        before = self._views[self._kept + i - len(taps) : self._kept + i]
+        combine(before[::-1], taps, self._guess, self._spare)
+        return self._guess
+
+    def advance(self, count: int) -> None:
+        """Make room for the next group, after one of ``count`` rows."""
+        self._window[: self._kept] = self._window[count : count + self._kept].copy()
 
 
 def fit_taps(rows: Array, count: int) -> tuple[int, ...]:
     """Fit taps to float64 ``(frames, columns)`` by least squares on its differences.
 
-    The residual is minimised over b in x_t - x_{t-1} = sum_j b_j (x_{t-j} - x_{t-j-1}), which
-    keeps the sum of the taps at one.
+    The residual is minimised over b in x_t - x_{t-1} = sum_j b_j (x_{t-j} - x_{t-j-1}),
+    which keeps the sum of the taps at one.
 
     Returns:
         ``count`` taps, or none where the motion does not determine them.

@@ -1,7 +1,7 @@
 """Floats to integers on a grid anchored at zero, with a bound of the absolute error.
 
-The grid's step is 2 bound x 31/32; q = rint(x inverse) with inverse = 1 / step, and
-x' = dtype(q step), all in float64. The missing 32nd leaves room for the rounding of x' to the
+The grid's step is 2 bound x 31/32; q = rint(x inverse) with inverse = 1 / step, and x' =
+dtype(q step), all in float64. The missing 32nd leaves room for the rounding of x' to the
 dtype: without it one value in 500 of a float32 field misses its bound.
 """
 
@@ -33,11 +33,16 @@ def grid_step(bound: float) -> float:
     return 2.0 * bound * (31.0 / 32.0)
 
 
-def quantise(values: Array, bound: float) -> Quantised:
+def quantise(values: Array, bound: float, safe: bool) -> Quantised:
     """Put floats on the grid, and check each against the bound.
 
-    The check subtracts in the dtype of the values, with a margin for its rounding; only where
-    that cannot prove the bound does each value get its exact check.
+    The check subtracts in the dtype of the values, with a margin for its rounding; only
+    where that cannot prove the bound does each value get its exact check.
+
+    Args:
+        values: floats of any shape.
+        bound: of the absolute error, above zero.
+        safe: no value is known to be too large, infinite or NaN.
     """
     step = grid_step(bound)
     with np.errstate(all="ignore"):
@@ -49,7 +54,7 @@ def quantise(values: Array, bound: float) -> Quantised:
         low, high = float(error.min()), float(error.max())
         margin = 4.0 * float(np.finfo(values.dtype).eps)
         largest = bound * (1.0 - margin)
-        if -largest <= low and high <= largest and grid.min() >= -LARGEST <= -grid.max():
+        if safe and -largest <= low and high <= largest:
             return Quantised(grid, None, max(-low, high) * (1.0 + margin / 4.0))
         return _quantise_each(values, grid, bound)
 

@@ -1,12 +1,14 @@
 """Words of a chunk in memory order: the layout, and the way through the coder.
 
-Codecs compute on ``(frames, columns)``; a column is one number of one atom through time. The
-coder sees the words in one of two layouts: ``"frames"``, row after row, or ``"columns"``, each
-column contiguous in time. The second compresses better where columns differ (another exponent,
-another amplitude); the first needs no transposition. Which one is the plan's choice.
+Codecs compute on ``(frames, columns)``; a column is one number of one atom through time.
+The coder sees the words in one of two layouts: ``"frames"``, row after row, or
+``"columns"``, each column contiguous in time. The second compresses better where columns
+differ (another exponent, another amplitude); the first needs no transposition. Which one is
+the plan's choice.
 
-Work is done in tiles that fit into the second-level cache. Encoding walks over tiles of columns;
-decoding, which sums from row to row, over wide bands of columns and groups of rows.
+Work is done in tiles that fit into the second-level cache. Encoding walks over tiles of
+columns; decoding, which sums from row to row, over wide bands of columns and groups of
+rows.
 """
 
 from collections.abc import Iterator
@@ -27,8 +29,9 @@ _TILE = 1 << 15
 _BAND = 8192
 
 
-def tiles(frames: int, columns: int) -> Iterator[slice]:
-    """Ranges of columns so that all frames of one fit into the cache, at 8 bytes a value."""
+def tiles(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Ranges of columns: all frames of one fit into the cache, at 8 bytes a value."""
+    frames, columns = shape
     width = max(GROUP, _TILE // frames)
     return (slice(first, min(first + width, columns)) for first in range(0, columns, width))
 
@@ -46,10 +49,9 @@ class Words:
         self._layout = layout
 
     @classmethod
-    def empty(cls, frames: int, columns: int, dtype: np.dtype[Any], layout: str) -> "Words":
-        """Make room for the words of a chunk."""
-        shape = (frames, columns) if layout == "frames" else (columns, frames)
-        return cls(np.empty(shape, dtype), layout)
+    def empty(cls, shape: tuple[int, ...], dtype: np.dtype[Any], layout: str) -> "Words":
+        """Make room for the words of a chunk, shape ``(frames, columns)``."""
+        return cls(np.empty(shape if layout == "frames" else shape[::-1], dtype), layout)
 
     def store(self, columns: slice, tile: Array) -> None:
         """Put a tile of all frames and some columns in its place."""
@@ -92,10 +94,10 @@ class Words:
     @classmethod
     def unpack(
         cls,
-        data: bytes | memoryview,
+        data: memoryview,
         parameters: Parameters,
         dtype: np.dtype[Any],
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
     ) -> "Words":
         """Decompress words of this dtype, shape ``(frames, columns)``."""
         layout = parameter(parameters, "layout", str)
