@@ -1,0 +1,416 @@
+"""Samples <-> the records that hold them: BLOCK, and SCALARS, which is built alike.
+
+A record holds, for every cadence, the steps of its samples as runs (first, stride, count), and for
+every field chunks: one field x a range of samples x a range of atoms. Small fields stand at the
+front of the payload, so that a reader who wants only them reads only them. Per-atom fields above
+4 MiB are cut into tiles of atoms, so that a few atoms of a large system cost a few chunks; other
+fields are cut along time. A field without bytes (no atoms, no samples) has no chunk. Implements
+"BLOCK", "SCALARS" and "Chunks" of ``spec/son-1.md``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepson import chunk
+from stepson.errors import FormatError
+from stepson.scan import Record
+from stepson.schema import MAX_SAMPLE_BYTES, Field, Schema
+from stepson.source import Source
+
+__all__ = ["Block", "Encoder", "Samples", "join_steps", "runs_of"]
+
+CHUNK_RAW = 2**22
+MAX_CHUNKS = 128
+MIN_TILE = 1024
+MAX_RUNS = 256
+MAX_SAMPLES = 2**24
+Array = NDArray[Any]
+Steps = NDArray[np.int64]
+
+
+class Samples(NamedTuple):
+    """Consecutive samples of all fields, not yet encoded."""
+
+    steps: tuple[Steps, ...]
+    """For each cadence."""
+    values: Mapping[str, Array]
+    """For each field that is to be stored, shape ``(samples, ...)``."""
+
+    @property
+    def frames(self) -> Steps:
+        """Steps at which anything was recorded."""
+        return join_steps(self.steps)
+
+
+def join_steps(steps: Sequence[Steps]) -> Steps:
+    """The union of the steps of all cadences, sorted."""
+    longest = max(steps, key=len)
+    rest = [each for each in steps if each is not longest and len(each)]
+    if not rest:
+        return longest
+    union = np.unique(np.concatenate([longest, *rest]))
+    return longest if len(union) == len(longest) else union
+
+
+def runs_of(steps: Steps) -> list[list[int]]:
+    """Steps as runs of (first, stride, count), the longest first come."""
+    runs: list[list[int]] = []
+    breaks = (
+        np.flatnonzero(np.diff(steps, 2)) + 2 if len(steps) > 2 else np.empty(0, np.int64)
+    )
+    start = 0
+    for stop in [*breaks.tolist(), len(steps)]:
+        if stop <= start:
+            continue
+        stride = int(steps[start + 1] - steps[start]) if stop - start > 1 else 1
+        runs.append([int(steps[start]), stride, stop - start])
+        start = stop
+    return runs
+
+
+class _Payload:
+    """Collects encoded chunks and what a map says of them."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.chunks: list[dict[str, Any]] = []
+        self.length = 0
+
+    def add(self, place: dict[str, Any], encoded: chunk.Chunk) -> int:
+        self.chunks.append({**place, "offset": self.length, **encoded.info})
+        self.parts.append(encoded.data)
+        self.length += len(encoded.data)
+        return len(self.chunks) - 1
+
+
+class Encoder:
+    """Encodes samples; keeps the plan that was found on the first block for each field."""
+
+    def __init__(self, schema: Schema, *, verify: bool = True) -> None:
+        self._schema = schema
+        self._verify = verify
+        self._plans: dict[str, chunk.Plan] = {}
+        self.raw = np.zeros(len(schema.fields), np.int64)
+        """Bytes handed over so far, by field."""
+        self.stored = np.zeros(len(schema.fields), np.int64)
+        """Bytes they became."""
+
+    @property
+    def codecs(self) -> dict[str, str]:
+        """The codec of each field that has had samples."""
+        return {name: plan.codec for name, plan in self._plans.items()}
+
+    def pack(self, samples: Samples) -> tuple[dict[str, Any], list[bytes]]:
+        """The map and the payload of a BLOCK or SCALARS."""
+        payload = _Payload()
+        frames = samples.frames
+        runs = [runs_of(steps) for steps in samples.steps]
+        stored = self._pack_runs(payload, samples.steps, runs)
+        fields = [each for each in self._schema.fields if each.name in samples.values]
+        raw = sum(samples.values[each.name].nbytes for each in fields)
+        for each in sorted(fields, key=lambda f: not f.small):
+            values = samples.values[each.name]
+            for place in _tiles(each, values.shape, max(CHUNK_RAW, raw // MAX_CHUNKS)):
+                self._pack_chunk(payload, each, values, place)
+        content = {
+            "frames": len(frames),
+            "first": int(frames[0]),
+            "end": int(frames[-1]) + 1,
+            "samples": [len(steps) for steps in samples.steps],
+            "runs": stored,
+            "chunks": payload.chunks,
+        }
+        return content, payload.parts
+
+    def _pack_runs(
+        self, payload: _Payload, steps: Sequence[Steps], runs: list[list[list[int]]]
+    ) -> list[list[list[int]] | int]:
+        """Runs as they are, or where they are too many the number of a chunk of steps."""
+        stored: list[list[list[int]] | int] = []
+        many = sum(map(len, runs)) > MAX_RUNS
+        for each, found in zip(steps, runs, strict=True):
+            if many and len(found) > MAX_RUNS // len(runs):
+                plan = chunk.choose_plan(each, precision=None)
+                place = {"field": None, "first": 0, "count": len(each)}
+                stored.append(
+                    payload.add(place, chunk.encode(each, plan, verify=self._verify))
+                )
+            else:
+                stored.append(found)
+        return stored
+
+    def _pack_chunk(
+        self, payload: _Payload, field: Field, values: Array, place: "_Place"
+    ) -> None:
+        piece = values[place.first : place.first + place.count]
+        number = self._schema.places[field.name]
+        content: dict[str, Any] = {
+            "field": number,
+            "first": place.first,
+            "count": place.count,
+        }
+        if field.per_atom:
+            piece = piece[:, place.start : place.stop]
+            content["atoms"] = [place.start, place.stop]
+        encoded = chunk.encode(
+            piece, self._plan(field, piece), precision=field.precision, verify=self._verify
+        )
+        payload.add(content, encoded)
+        self.raw[number] += piece.nbytes
+        self.stored[number] += len(encoded.data)
+
+    def _plan(self, field: Field, values: Array) -> chunk.Plan:
+        if field.name not in self._plans:
+            self._plans[field.name] = chunk.choose_plan(
+                values, precision=field.precision, codec=field.codec
+            )
+        return self._plans[field.name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a chunk stands in its record's samples: a range of samples, a range of atoms."""
+
+    first: int
+    count: int
+    start: int
+    stop: int
+
+
+def _tiles(field: Field, shape: tuple[int, ...], target: int) -> Iterator[_Place]:
+    """Cut ``(samples, ...)`` into chunks of at most about `target` raw bytes."""
+    count = shape[0]
+    atoms = shape[1] if field.per_atom else 1
+    each = field.sample_bytes(1)
+    if not count * atoms * each:
+        return
+    if not field.per_atom:
+        length = max(1, target // each)
+        for first in range(0, count, length):
+            yield _Place(first, min(length, count - first), 0, 1)
+        return
+    width = max(
+        target // (count * each), min(MIN_TILE, MAX_SAMPLE_BYTES // (count * each)), 1
+    )
+    width = atoms if count * atoms * each <= target else width
+    for start in range(0, atoms, width):
+        yield _Place(0, count, start, min(start + width, atoms))
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """What a map says of one chunk, checked."""
+
+    first: int
+    count: int
+    start: int
+    stop: int
+    offset: int
+    size: int
+    info: Mapping[str, Any]
+
+
+class Block:
+    """A BLOCK or SCALARS as a reader sees it; everything in it is checked before it is used."""
+
+    def __init__(self, record: Record, schema: Schema) -> None:
+        self.record = record
+        self.schema = schema
+        content = record.map
+        self.frames = self._number(content.get("frames"), 1, MAX_SAMPLES)
+        self.first = self._number(content.get("first"), 0, 2**62)
+        self.end = self._number(content.get("end"), self.first + 1, 2**62)
+        samples = self._list(content.get("samples"), len(schema.cadences))
+        self.samples = tuple(self._number(each, 0, self.frames) for each in samples)
+
+    def _bad(self, what: str) -> FormatError:
+        return FormatError(f"a block whose {what} is not valid", offset=self.record.offset)
+
+    def _number(self, value: object, low: int, high: int) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise self._bad("map")
+        return value
+
+    def _list(self, value: object, length: int | None = None) -> list[Any]:
+        if not isinstance(value, list) or (length is not None and len(value) != length):
+            raise self._bad("map")
+        return value
+
+    @cached_property
+    def chunks(self) -> dict[int | None, list[_Chunk]]:
+        """By the number of the field; None are steps."""
+        found: dict[int | None, list[_Chunk]] = {}
+        for each in self._list(self.record.map.get("chunks")):
+            if not isinstance(each, dict):
+                raise self._bad("map")
+            found.setdefault(each.get("field"), []).append(self._chunk(each))
+        return found
+
+    def _chunk(self, each: dict[str, Any]) -> _Chunk:
+        length = self.record.prefix.payload_length
+        size = self._number(each.get("size"), 0, length)
+        start, stop = self._list(each.get("atoms", [0, 1]), 2)
+        return _Chunk(
+            self._number(each.get("first"), 0, self.frames),
+            self._number(each.get("count"), 1, self.frames),
+            self._number(start, 0, 2**31),
+            self._number(stop, 1, 2**31),
+            self._number(each.get("offset"), 0, length - size),
+            size,
+            each,
+        )
+
+    def steps(self, source: Source, cadence: int) -> Steps:
+        """The steps of the samples of a cadence.
+
+        Raises:
+            FormatError: they are not valid, or a checksum fails.
+        """
+        stored = self._list(self.record.map.get("runs"), len(self.samples))[cadence]
+        if isinstance(stored, int):
+            found = self._steps_chunk(source, stored, self.samples[cadence])
+        else:
+            found = self._expand(self._list(stored), self.samples[cadence])
+        wrong = len(found) and (
+            np.any(found[1:] <= found[:-1])
+            or found[0] < self.first
+            or found[-1] >= self.end
+        )
+        if wrong:
+            raise self._bad("steps")
+        return found
+
+    def _expand(self, runs: list[Any], samples: int) -> Steps:
+        checked = [[self._number(v, 0, 2**62) for v in self._list(run, 3)] for run in runs]
+        if sum(count for _, _, count in checked) != samples:
+            raise self._bad("number of steps")
+        if any(first + stride * count > 2**63 - 1 for first, stride, count in checked):
+            raise self._bad("steps")
+        parts = [first + stride * np.arange(count) for first, stride, count in checked]
+        return np.concatenate([np.empty(0, np.int64), *parts])
+
+    def _steps_chunk(self, source: Source, number: int, samples: int) -> Steps:
+        chunks = self._list(self.record.map.get("chunks"))
+        if not 0 <= number < len(chunks) or not isinstance(chunks[number], dict):
+            raise self._bad("map")
+        place = self._chunk(chunks[number])
+        if place.count != samples:
+            raise self._bad("number of steps")
+        return self._decode(source, place, "steps", "<i8", (samples,)).astype(np.int64)
+
+    def all_steps(self, source: Source) -> Steps:
+        """The steps of the frames."""
+        steps = join_steps([self.steps(source, i) for i in range(len(self.samples))])
+        if len(steps) != self.frames:
+            raise self._bad("number of frames")
+        return steps
+
+    def values(
+        self,
+        source: Source,
+        name: str,
+        samples: tuple[int, int] | None = None,
+        atoms: tuple[int, int] | None = None,
+    ) -> Array:
+        """Samples of a field, shape ``(samples, ...)``.
+
+        Args:
+            source: of the record.
+            name: of the field.
+            samples: first and end within the record; default all.
+            atoms: first and end; default all.
+
+        Raises:
+            FormatError: a chunk is missing, or does not verify (`DamagedError`).
+        """
+        field = self.schema.field(name)
+        begin, end = samples or (0, self.samples[self.schema.cadence_of[name]])
+        low, high = atoms or (0, self.schema.n_atoms)
+        if not field.per_atom:
+            low, high = 0, 1
+        rest = field.sample_shape(1)[1:] if field.per_atom else field.sample_shape(0)
+        tile = (high - low,) if field.per_atom else ()
+        shape = (end - begin, *tile, *rest)
+        wanted = [
+            each
+            for each in self.chunks.get(self.schema.places[name], [])
+            if each.first < end
+            and begin < each.first + each.count
+            and each.start < high
+            and low < each.stop
+        ]
+        self._check_cover(wanted, begin, end, low, high, empty=0 in shape)
+        out: Array | None = None
+        for each, data in self._read(source, wanted):
+            count, width = each.count, each.stop - each.start
+            full = (count, width, *rest) if field.per_atom else (count, *rest)
+            part = self._decode(source, each, name, field.numpy_dtype, full, data)
+            a, b = max(begin, each.first), min(end, each.first + count)
+            p, q = max(low, each.start), min(high, each.stop)
+            piece = part[a - each.first : b - each.first]
+            piece = piece[:, p - each.start : q - each.start] if field.per_atom else piece
+            if piece.shape == shape:
+                return piece
+            if out is None:
+                out = np.empty(shape, piece.dtype)
+            target = out[a - begin : b - begin]
+            (target[:, p - low : q - low] if field.per_atom else target)[...] = piece
+        return np.empty(shape, field.dtype) if out is None else out
+
+    def _check_cover(
+        self, chunks: list[_Chunk], begin: int, end: int, low: int, high: int, empty: bool
+    ) -> None:
+        covered = sum(
+            (min(end, c.first + c.count) - max(begin, c.first))
+            * (min(high, c.stop) - max(low, c.start))
+            for c in chunks
+        )
+        if not empty and covered != (end - begin) * (high - low):
+            raise self._bad("list of chunks")
+
+    def _read(self, source: Source, chunks: list[_Chunk]) -> Iterator[tuple[_Chunk, bytes]]:
+        """The bytes of chunks: neighbours are read at once."""
+        chunks = sorted(chunks, key=lambda c: c.offset)
+        start = 0
+        while start < len(chunks):
+            stop = start + 1
+            while stop < len(chunks) and chunks[stop].offset == _end(chunks[stop - 1]):
+                stop += 1
+            first = chunks[start].offset
+            data = self.record.read(source, first, _end(chunks[stop - 1]) - first)
+            for each in chunks[start:stop]:
+                yield each, data[each.offset - first : _end(each) - first]
+            start = stop
+
+    def _decode(
+        self,
+        source: Source,
+        place: _Chunk,
+        name: str,
+        dtype: np.dtype[Any] | str,
+        shape: tuple[int, ...],
+        data: bytes | None = None,
+    ) -> Array:
+        dtype = np.dtype(dtype)
+        if np.prod(shape, dtype=float) * dtype.itemsize > MAX_SAMPLE_BYTES + CHUNK_RAW:
+            raise self._bad("chunk")
+        if data is None:
+            data = self.record.read(source, place.offset, place.size)
+        return chunk.decode(
+            data,
+            place.info,
+            dtype=dtype,
+            shape=shape,
+            offset=self.record.payload + place.offset,
+            field=name,
+            steps=(self.first, self.end - 1),
+        )
+
+
+def _end(place: _Chunk) -> int:
+    return place.offset + place.size

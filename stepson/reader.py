@@ -1,0 +1,291 @@
+"""Reading samples by number, step or stream, in memory bounded by one block column.
+
+A `Reader` knows where the records of a file are (`Opened`) and hands out arrays. A *unit* is a
+BLOCK or, for small fields, a SCALARS that holds the samples of 256 BLOCKs in a few chunks. The last
+units used stay decoded, so frames read one after the other cost one decompression a block.
+Implements "Reading" of ``spec/son-1.md``.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepson.block import Block
+from stepson.errors import FormatError
+from stepson.index import Column, Unit
+from stepson.opening import Opened
+from stepson.records import RecordType
+from stepson.scan import read_record
+from stepson.schema import Schema
+
+__all__ = ["Batch", "Part", "Reader"]
+
+HEAD_BYTES = 2**14
+KEPT_BLOCKS = 16
+KEPT_BYTES = 2**26
+Array = NDArray[Any]
+Steps = NDArray[np.int64]
+
+
+class Part(NamedTuple):
+    """Samples of one field that stand together in a unit."""
+
+    start: int
+    """Number of the first sample in the file."""
+    steps: Steps
+    values: Array
+
+
+class Reader:
+    """Random access to the samples of an opened file."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened = opened
+        self.source = opened.source
+        self.schema: Schema = opened.schema
+        self._blocks: OrderedDict[int, Block] = OrderedDict()
+        self._values: OrderedDict[tuple[int, str], Array] = OrderedDict()
+        self._held = 0
+
+    @property
+    def frames(self) -> int:
+        """Frames committed."""
+        return self.opened.tail.commit.frames
+
+    def samples(self, name: str) -> int:
+        """Samples of a field."""
+        last = self._last_row()
+        place = Column.SAMPLES + self.schema.cadence_of[name]
+        return 0 if last is None else int(last[place])
+
+    def _last_row(self) -> Steps | None:
+        tree = self.opened.tree
+        if len(tree.table):
+            return tree.table.rows[-1]
+        for roots in tree.roots:
+            if len(roots):
+                return roots.rows[-1]
+        return None
+
+    def block(self, unit: Unit) -> Block:
+        """The head of a unit, kept for a while."""
+        block = self._blocks.get(unit.offset)
+        if block is None:
+            end = self.opened.tail.valid_until
+            record = read_record(self.source, unit.offset, unit.kind, end, HEAD_BYTES)
+            block = Block(record, self.schema)
+            counts = (unit.row - unit.before)[Column.FRAMES :].tolist()
+            if counts != [block.frames, *block.samples]:
+                raise FormatError("a block contradicts its entry", offset=unit.offset)
+            self._blocks[unit.offset] = block
+            while len(self._blocks) > KEPT_BLOCKS:
+                self._blocks.popitem(last=False)
+        return block
+
+    def unit_of_sample(self, cadence: int, sample: int, *, small: bool) -> Unit:
+        """The unit that holds a sample."""
+        return self._found(
+            self.opened.tree.find(Column.SAMPLES + cadence, sample, scalars=small)
+        )
+
+    def unit_of_frame(self, frame: int, *, small: bool = False) -> Unit:
+        """The unit that holds a frame."""
+        return self._found(self.opened.tree.find(Column.FRAMES, frame, scalars=small))
+
+    def unit_of_step(self, step: int, *, small: bool = False) -> Unit | None:
+        """The first unit whose frames do not all come before a step."""
+        return self.opened.tree.find(Column.END, step, scalars=small)
+
+    def _found(self, unit: Unit | None) -> Unit:
+        if unit is None:
+            raise FormatError("the index does not reach every frame that was committed")
+        return unit
+
+    def steps(self, unit: Unit, cadence: int | None) -> Steps:
+        """Steps of the samples of a cadence in a unit; None for its frames."""
+        block = self.block(unit)
+        if cadence is None:
+            return block.all_steps(self.source)
+        return block.steps(self.source, cadence)
+
+    def values(
+        self,
+        unit: Unit,
+        name: str,
+        samples: tuple[int, int],
+        atoms: tuple[int, int] | None = None,
+    ) -> Array:
+        """Samples of a field within a unit; whole blocks are kept decoded for a while."""
+        block = self.block(unit)
+        total = block.samples[self.schema.cadence_of[name]]
+        whole = atoms is None or atoms == (0, self.schema.n_atoms)
+        if unit.kind != RecordType.BLOCK or not whole:
+            return block.values(self.source, name, samples, atoms)
+        key = (unit.offset, name)
+        if key not in self._values:
+            self._keep(key, block.values(self.source, name, (0, total)))
+        return self._values[key][samples[0] : samples[1]]
+
+    def _keep(self, key: tuple[int, str], values: Array) -> None:
+        values.flags.writeable = False
+        self._values[key] = values
+        self._held += values.nbytes
+        while self._held > KEPT_BYTES and len(self._values) > 1:
+            self._held -= self._values.popitem(last=False)[1].nbytes
+
+    def read(
+        self, name: str, samples: Steps, atoms: tuple[int, int] | None = None
+    ) -> Array:
+        """Samples of a field by ascending numbers, shape ``(len(samples), ...)``."""
+        field = self.schema.field(name)
+        cadence = self.schema.cadence_of[name]
+        place = Column.SAMPLES + cadence
+        low, high = atoms or (0, self.schema.n_atoms)
+        shape = field.sample_shape(self.schema.n_atoms)
+        shape = (high - low, *shape[1:]) if field.per_atom else shape
+        out = np.empty((len(samples), *shape), field.dtype)
+        done = 0
+        while done < len(samples):
+            unit = self.unit_of_sample(cadence, int(samples[done]), small=field.small)
+            base, end = int(unit.before[place]), int(unit.row[place])
+            stop = int(np.searchsorted(samples, end))
+            wanted = samples[done:stop] - base
+            span = (int(wanted[0]), int(wanted[-1]) + 1)
+            found = self.values(unit, name, span, atoms if field.per_atom else None)
+            out[done:stop] = found[wanted - span[0]]
+            done = stop
+        return out
+
+    def steps_of(self, cadence: int | None, samples: Steps) -> Steps:
+        """Steps of samples of a cadence (None: of frames) by ascending numbers."""
+        place = Column.FRAMES if cadence is None else Column.SAMPLES + cadence
+        out = np.empty(len(samples), np.int64)
+        done = 0
+        while done < len(samples):
+            unit = self._found(
+                self.opened.tree.find(place, int(samples[done]), scalars=True)
+            )
+            base, end = int(unit.before[place]), int(unit.row[place])
+            stop = int(np.searchsorted(samples, end))
+            out[done:stop] = self.steps(unit, cadence)[samples[done:stop] - base]
+            done = stop
+        return out
+
+    def sample_at(self, cadence: int | None, step: int) -> int | None:
+        """The number of the sample (None: of the frame) at a step, or None."""
+        unit = self.unit_of_step(step)
+        if unit is None:
+            return None
+        place = Column.FRAMES if cadence is None else Column.SAMPLES + cadence
+        steps = self.steps(unit, cadence)
+        found = int(np.searchsorted(steps, step))
+        if found == len(steps) or steps[found] != step:
+            return None
+        return int(unit.before[place]) + found
+
+    def units(self, *, small: bool) -> Iterator[Unit]:
+        """All units from old to new; SCALARS instead of their blocks where `small`."""
+        frame = 0
+        while frame < self.frames:
+            unit = self.unit_of_frame(frame, small=small)
+            yield unit
+            frame = int(unit.row[Column.FRAMES])
+
+    def stream(
+        self, names: tuple[str, ...], frames: int, start: int | None, stop: int | None
+    ) -> Iterator["Batch"]:
+        """Batches of samples in order; see `Trajectory.stream`."""
+        small = all(self.schema.field(name).small for name in names)
+        waiting = _Waiting(names, frames)
+        first = 0 if start is None else start
+        unit = self.unit_of_step(first, small=small)
+        while unit is not None and (stop is None or unit.row[Column.FIRST] < stop):
+            for name in names:
+                waiting.add(name, *self._clip(unit, name, first, stop))
+            yield from waiting.full(int(unit.row[Column.END]))
+            unit = self.unit_of_step(int(unit.row[Column.END]), small=small)
+        yield from waiting.rest()
+
+    def _clip(
+        self, unit: Unit, name: str, start: int, stop: int | None
+    ) -> tuple[Steps, Array]:
+        """Steps and values of a field in a unit, between two steps."""
+        steps = self.steps(unit, self.schema.cadence_of[name])
+        a = int(np.searchsorted(steps, start))
+        b = len(steps) if stop is None else int(np.searchsorted(steps, stop))
+        block = self.block(unit)
+        return steps[a:b], block.values(self.source, name, (a, max(a, b)))
+
+
+class Batch(Mapping[str, Array]):
+    """Samples of some fields over the same range of steps."""
+
+    def __init__(self, values: dict[str, Array], steps: dict[str, Steps]) -> None:
+        self._values = values
+        self.steps = steps
+        """Of each field."""
+
+    def __getitem__(self, name: str) -> Array:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}{array.shape}" for name, array in self._values.items())
+        return f"<stepson.Batch {shapes}>"
+
+
+class _Waiting:
+    """Samples that were read and do not fill a batch yet."""
+
+    def __init__(self, names: tuple[str, ...], frames: int) -> None:
+        self._frames = frames
+        self._steps: dict[str, list[Steps]] = {name: [] for name in names}
+        self._values: dict[str, list[Array]] = {name: [] for name in names}
+
+    def add(self, name: str, steps: Steps, values: Array) -> None:
+        if len(steps):
+            self._steps[name].append(steps)
+            self._values[name].append(values)
+
+    def full(self, end: int) -> Iterator[Batch]:
+        """Batches that are complete, given all samples before step `end`."""
+        while any(sum(map(len, each)) >= self._frames for each in self._steps.values()):
+            joined = {name: _join(each) for name, each in self._steps.items()}
+            cut = min(
+                (int(s[self._frames]) for s in joined.values() if len(s) > self._frames),
+                default=end,
+            )
+            yield self._cut(joined, cut)
+
+    def rest(self) -> Iterator[Batch]:
+        """What is left at the end."""
+        if any(self._steps.values()):
+            joined = {name: _join(each) for name, each in self._steps.items()}
+            yield self._cut(joined, max(int(s[-1]) for s in joined.values() if len(s)) + 1)
+
+    def _cut(self, joined: dict[str, Steps], step: int) -> Batch:
+        """Take everything before `step`."""
+        values, steps = {}, {}
+        for name, found in joined.items():
+            count = int(np.searchsorted(found, step))
+            parts = self._values[name]
+            data = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else None
+            steps[name] = found[:count]
+            values[name] = found[:0] if data is None else data[:count]
+            self._steps[name] = [found[count:]] if count < len(found) else []
+            self._values[name] = (
+                [] if data is None or count == len(found) else [data[count:]]
+            )
+        return Batch(values, steps)
+
+
+def _join(parts: list[Steps]) -> Steps:
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)

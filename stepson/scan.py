@@ -1,0 +1,279 @@
+"""Walking the records of any byte source; telling torn from damaged.
+
+Theory of operation. A transaction is visible if and only if its COMMIT verifies. Its first byte is
+written only after the sync of the one before returned, so only the last transaction can be
+incomplete, and whatever stands behind the last COMMIT that verifies is *torn*: normal after a kill,
+never an error. A checksum that fails anywhere else is *damage*.
+
+The end of a file is found from its end. A FOOTER that ends the file proves that it was closed, so
+nothing can be torn. Otherwise a COMMIT is searched backwards on 64-byte boundaries, and its whole
+transaction is checked once, since after a power failure the last bytes may have reached the disk
+before those in front of them. If that fails, the transaction is torn and the COMMIT that it names
+as ``previous`` counts: the chain of these is the file. The cost depends on the last transaction,
+not on the size of the file. Implements "Opening" of ``spec/son-1.md``.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from crc32c import crc32c
+
+from stepson.errors import DamagedError, FormatError
+from stepson.records import (
+    ALIGNMENT,
+    COMMIT_SIZE,
+    MAP_LIMIT,
+    PREFIX_SIZE,
+    RECORD_MAGIC,
+    Commit,
+    Prefix,
+    RecordType,
+    unpack_map,
+)
+from stepson.source import Source
+
+__all__ = ["Record", "Tail", "check_transaction", "find_tail", "read_record", "walk"]
+
+HEAD_GUESS = 4096
+SEALED_TAIL = 2**16
+UNSEALED_TAIL = 2**18
+PIECE = 2**22
+
+
+class Record:
+    """A record whose prefix is sound; the map is checked when asked for."""
+
+    def __init__(self, offset: int, prefix: Prefix, data: bytes) -> None:
+        self.offset = offset
+        self.prefix = prefix
+        self.data = data
+        """What was read from `offset` on: the head, and perhaps some payload."""
+
+    @property
+    def payload(self) -> int:
+        """Where the payload starts."""
+        return self.offset + self.prefix.head_length
+
+    @property
+    def end(self) -> int:
+        """Where the next record starts."""
+        return self.offset + self.prefix.length
+
+    @property
+    def head(self) -> bytes:
+        """Prefix and map."""
+        return self.data[: self.prefix.head_length]
+
+    @cached_property
+    def map(self) -> dict[str, Any]:
+        """The msgpack part.
+
+        Raises:
+            FormatError: it does not verify.
+        """
+        return unpack_map(self.prefix, self.head[PREFIX_SIZE:], self.offset)
+
+    def read(self, source: Source, start: int, length: int) -> bytes:
+        """Bytes ``start, start + length`` of the payload, from memory where they are there."""
+        if start < 0 or length < 0 or start + length > self.prefix.payload_length:
+            raise FormatError("a chunk reaches beyond its record", offset=self.offset)
+        begin = self.prefix.head_length + start
+        if begin + length <= len(self.data):
+            return self.data[begin : begin + length]
+        data = source.read_at(self.offset + begin, length)
+        if len(data) != length:
+            raise FormatError("the file ends within a record", offset=self.offset + begin)
+        return data
+
+
+def read_record(
+    source: Source,
+    offset: int,
+    kind: RecordType | None = None,
+    end: int | None = None,
+    guess: int = HEAD_GUESS,
+) -> Record:
+    """Read the head of the record at `offset`.
+
+    Args:
+        source: where to read.
+        offset: of the record.
+        kind: what it must be, if that is known.
+        end: of the bytes that may be believed; default: of the source.
+        guess: bytes of the first read; a longer head costs a second one.
+
+    Raises:
+        FormatError: there is no such record.
+    """
+    if offset % ALIGNMENT or offset <= 0:
+        raise FormatError("records start on multiples of 64", offset=offset)
+    data = source.read_at(offset, guess)
+    prefix = Prefix.unpack(data, offset)
+    if prefix.head_length > len(data):
+        data += source.read_at(offset + len(data), prefix.head_length - len(data))
+    record = Record(offset, prefix, data)
+    if record.end > (source.size if end is None else end) or len(data) < prefix.head_length:
+        raise FormatError("the file ends within a record", offset=offset)
+    if kind is not None and prefix.type != kind:
+        raise FormatError(f"a {kind.name} was expected here", offset=offset)
+    return record
+
+
+def walk(source: Source, start: int, end: int) -> Iterator[Record]:
+    """Every record from `start` up to `end`, by their lengths."""
+    while start < end:
+        record = read_record(source, start, end=end)
+        yield record
+        start = record.end
+
+
+def payload_crc(source: Source, record: Record, crc: int = 0) -> int:
+    """Go on with a crc32c over the payload of a record, in bounded memory."""
+    length, done = record.prefix.payload_length, 0
+    while done < length:
+        piece = record.read(source, done, min(PIECE, length - done))
+        crc = crc32c(piece, crc)
+        done += len(piece)
+    return crc
+
+
+def check_transaction(source: Source, commit: Commit) -> None:
+    """Read a whole transaction and compare it with its COMMIT.
+
+    Raises:
+        FormatError: a record is missing or too long.
+        DamagedError: a checksum fails.
+    """
+    heads = payloads = 0
+    for record in walk(source, commit.start, commit.offset):
+        heads = crc32c(record.head, heads)
+        payloads = payload_crc(source, record, payloads)
+    for what, expected, actual in (
+        ("the heads of a transaction", commit.heads_crc, heads),
+        ("the payloads of a transaction", commit.payloads_crc, payloads),
+    ):
+        if expected != actual:
+            raise DamagedError(what, offset=commit.start, expected=expected, actual=actual)
+
+
+class Tail(NamedTuple):
+    """What the end of a file says."""
+
+    commit: Commit
+    """The one that counts."""
+    footer: Record | None
+    """The FOOTER that directly follows it, if any."""
+    sealed: bool
+    """Whether that FOOTER ends the file."""
+    valid_until: int
+    """Bytes from here on are torn."""
+
+
+def find_tail(source: Source, uuid: bytes, size: int) -> Tail:
+    """Find the last COMMIT of the file `uuid` that counts.
+
+    Args:
+        source: the file.
+        uuid: from HEADER.
+        size: of the file, as of the moment that is looked at.
+
+    Raises:
+        FormatError: there is none.
+        DamagedError: a part that was surely committed does not verify.
+    """
+    footer = _find_footer(source, uuid, size)
+    if footer is not None:
+        commit = read_commit(source, _footer_commit(footer), uuid)
+        return Tail(commit, footer, True, size)
+    commit = _find_commit(source, uuid, size)
+    try:
+        check_transaction(source, commit)
+    except FormatError:
+        if commit.previous == 0:
+            raise
+        commit = read_commit(source, commit.previous, uuid)
+    footer = _footer_at(source, commit.end, uuid, size)
+    end = commit.end if footer is None else footer.end
+    return Tail(commit, footer, False, end)
+
+
+def read_commit(source: Source, offset: int, uuid: bytes) -> Commit:
+    """The COMMIT at `offset`.
+
+    Raises:
+        FormatError: there is none, or it does not verify.
+    """
+    return Commit.unpack(source.read_at(offset, COMMIT_SIZE), offset, uuid)
+
+
+def _footer_commit(footer: Record) -> int:
+    offset = footer.map.get("commit")
+    if type(offset) is not int or not 0 < offset < footer.offset:
+        raise FormatError("a FOOTER without its COMMIT", offset=footer.offset)
+    return offset
+
+
+def _find_footer(source: Source, uuid: bytes, size: int) -> Record | None:
+    """The FOOTER that ends the file, in one read."""
+    if size % ALIGNMENT:
+        return None
+    start = max(ALIGNMENT, size - SEALED_TAIL - ALIGNMENT)
+    data = source.read_at(start, size - start)
+    for place in _candidates(data):
+        record = _footer_in(data[place:], start + place, uuid, size)
+        if record is not None and record.end == size:
+            return record
+    return None
+
+
+def _footer_in(data: bytes, offset: int, uuid: bytes, size: int) -> Record | None:
+    """The FOOTER that `data` starts with, if it is sound and stands where it says."""
+    try:
+        record = Record(offset, Prefix.unpack(data, offset), data)
+        if record.prefix.type != RecordType.FOOTER or record.end > size:
+            return None
+        good = record.map.get("uuid") == uuid and record.map.get("offset") == offset
+    except FormatError:
+        return None
+    return record if good else None
+
+
+def _footer_at(source: Source, offset: int, uuid: bytes, size: int) -> Record | None:
+    data = source.read_at(offset, PREFIX_SIZE + MAP_LIMIT)
+    return _footer_in(data, offset, uuid, size)
+
+
+def _candidates(data: bytes) -> list[int]:
+    """Places on 64-byte boundaries where a record may start, from the last to the first."""
+    lines = len(data) // ALIGNMENT
+    words = np.frombuffer(data, "<u4", lines * (ALIGNMENT // 4)).reshape(lines, -1)[:, 0]
+    return [int(i) * ALIGNMENT for i in np.flatnonzero(words == RECORD_MAGIC)[::-1]]
+
+
+def _find_commit(source: Source, uuid: bytes, size: int) -> Commit:
+    """Search backwards for a COMMIT that verifies: the last 256 KiB, then doubling."""
+    end = size // ALIGNMENT * ALIGNMENT
+    reach = UNSEALED_TAIL
+    while end > ALIGNMENT:
+        start = max(ALIGNMENT, (size - reach) // ALIGNMENT * ALIGNMENT)
+        for piece_end in range(end, start, -PIECE):
+            piece = max(start, piece_end - PIECE)
+            data = source.read_at(piece, piece_end - piece)
+            for place in _candidates(data):
+                commit = _try_commit(source, piece + place, uuid)
+                if commit is not None:
+                    return commit
+        end, reach = start, 2 * reach
+    raise FormatError(
+        "no COMMIT verifies: the file is damaged at its start, or was cut short; "
+        "`stepson recover` may save parts of it"
+    )
+
+
+def _try_commit(source: Source, offset: int, uuid: bytes) -> Commit | None:
+    try:
+        return read_commit(source, offset, uuid)
+    except FormatError:
+        return None

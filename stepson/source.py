@@ -1,0 +1,128 @@
+"""Where bytes come from and go to: the only two things the format asks of a store.
+
+A `Source` reads ranges and knows its size; a local file and plain bytes are here, anything else
+that can do the same (a URL, an object store) takes the same place. A `Sink` appends, syncs and
+reads back; the writer works on it alone, so faults can be injected without a disk. No byte once
+written is ever rewritten, so there is no seek.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from stepson.errors import FormatError
+
+__all__ = ["Bytes", "LocalFile", "LocalSink", "Sink", "Source"]
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Source(Protocol):
+    """Something that can be read in ranges."""
+
+    @property
+    def size(self) -> int:
+        """Bytes there are, as of now."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset` on; fewer only where the source ends."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Sink(Source, Protocol):
+    """Something that can be appended to."""
+
+    def write(self, parts: Sequence[Buffer]) -> None:
+        """Append all parts, or raise OSError; what was written then is torn."""
+
+    def sync(self) -> None:
+        """Return when everything written is durable."""
+
+
+class Bytes:
+    """A file that is already in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    @property
+    def size(self) -> int:
+        """Bytes there are."""
+        return len(self.data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset` on."""
+        return self.data[offset : offset + length]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class _Descriptor:
+    """What a reader and a writer of a local file share: ``pread`` on a descriptor of their own."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    @property
+    def size(self) -> int:
+        """Bytes there are, as of now."""
+        return os.fstat(self.descriptor).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset` on; fewer only at the end of the file."""
+        data = os.pread(self.descriptor, length, offset)
+        if len(data) == length or not data:
+            return data
+        parts = [data]
+        while data and (missing := length - sum(map(len, parts))):
+            data = os.pread(self.descriptor, missing, offset + length - missing)
+            parts.append(data)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Close the descriptor; a second call does nothing."""
+        if self.descriptor >= 0:
+            descriptor, self.descriptor = self.descriptor, -1
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class LocalFile(_Descriptor):
+    """A file of this machine, open for reading; no lock is taken."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        try:
+            super().__init__(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except FileNotFoundError:
+            raise FormatError(f"{path}: there is no such file") from None
+        except OSError as error:
+            raise FormatError(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+class LocalSink(_Descriptor):
+    """A file of this machine that the caller holds open for reading and appending."""
+
+    def write(self, parts: Sequence[Buffer]) -> None:
+        """Append all parts, going on after short writes."""
+        waiting = [memoryview(part).cast("B") for part in parts if len(part)]
+        while waiting:
+            done = os.writev(self.descriptor, waiting[:512])
+            while waiting and done >= len(waiting[0]):
+                done -= len(waiting.pop(0))
+            if waiting:
+                waiting[0] = waiting[0][done:]
+
+    def sync(self) -> None:
+        """``fdatasync``: the data and the file's length are on the disk when it returns."""
+        os.fdatasync(self.descriptor)
+
+    def forget(self) -> None:
+        """Drop cached pages, so that the next read tells what the disk has."""
+        os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,0 +1,409 @@
+"""Appending transactions to a sink: record* TABLE COMMIT, one sync each.
+
+Theory of operation. `Appender` keeps its own account of the file: where it ends, the totals, the
+entries since the last INDEX, the roots of the index. Before a transaction it compares the file's
+size with that account, so that bytes by anyone else stop it. A transaction's first byte is written
+only after the sync of the one before returned; that is what allows a reader to conclude that only
+the last transaction can be torn. After a failed write or sync nothing is retried: what the kernel
+has dropped it may never report again, so the appender is dead and the file is what was committed.
+
+INDEX and SCALARS of earlier blocks are records of the transaction that finds 256 entries waiting,
+or 64 MiB of small fields. SCALARS is read back from the blocks, so its content is what readers see.
+Implements "Transactions" of ``spec/son-1.md``.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from crc32c import crc32c
+
+from stepson.block import Block, Encoder, Samples
+from stepson.errors import WriterError
+from stepson.index import FAN_OUT, Column, Entries, IndexRecord, Row, origin
+from stepson.opening import Header, Opened, Table, Totals
+from stepson.records import (
+    ALIGNMENT,
+    COMMIT_SIZE,
+    MAGIC_SIZE,
+    Commit,
+    RecordType,
+    magic,
+    pack_head,
+    pack_map,
+    padded,
+)
+from stepson.scan import read_record
+from stepson.schema import Schema
+from stepson.source import Buffer, Sink
+from stepson.tree import pack_tree
+
+__all__ = ["Appender"]
+
+SCALARS_RAW = 2**26
+
+
+class Appender:
+    """Writes records and commits; see the module.
+
+    Args:
+        sink: where to append.
+        header: of the file.
+        schema: of the file.
+        commit: the last COMMIT, or what the first one starts from.
+        table: as of that COMMIT.
+        roots: of the index, as of that COMMIT.
+        size: of the sink.
+        verify: decompress and compare every chunk.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        header: Header,
+        schema: Schema,
+        commit: Commit,
+        table: Table,
+        roots: Sequence[Entries],
+        *,
+        size: int,
+        verify: bool = True,
+    ) -> None:
+        self.sink = sink
+        self.header = header
+        self.schema = schema
+        self.committed = commit
+        self.table = table
+        self.size = size
+        self._encoder = Encoder(schema, verify=verify)
+        self._base = table.totals
+        self._entries = [row for row in table.entries.rows]
+        self._roots: list[list[Row]] = [[row for row in each.rows] for each in roots]
+        self._failed: str | None = None
+        self._sequence = commit.sequence + 1
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget what the last transaction collected."""
+        last = self._entries[-1] if self._entries else None
+        if last is None:
+            tops = [rows[-1] for rows in self._roots if rows]
+            last = max(tops, key=lambda row: int(row[Column.RECORD]), default=None)
+        self._last = origin(len(self.schema.cadences)) if last is None else last
+        self._start: int | None = None
+        self._heads = self._payloads = 0
+        self._new: list[Row] = []
+        self._index, self._scalars = self.committed.index, self.committed.scalars
+        self._checkpoint: tuple[int, int] | None = None
+
+    @classmethod
+    def create(
+        cls,
+        sink: Sink,
+        header: Header,
+        schema: Schema,
+        metadata: Mapping[str, Any],
+        *,
+        verify: bool = True,
+    ) -> "Appender":
+        """Write everything up to and including the first COMMIT.
+
+        Raises:
+            SchemaError: the metadata cannot be stored.
+            WriterError: the sink failed.
+        """
+        nothing = Commit(header.uuid, *(0,) * 16, bytes(32), -1)
+        table = Table(
+            Entries.of([], len(schema.cadences)), (), Totals.none(len(schema.fields))
+        )
+        made = cls(sink, header, schema, nothing, table, (), size=0, verify=verify)
+        tree, parts = pack_tree(metadata, "metadata")
+        made._guard(lambda: sink.write([magic()]))
+        made.size = MAGIC_SIZE
+        made.record(RecordType.HEADER, header.to_map())
+        places = {"schema": made.record(RecordType.SCHEMA, schema.to_map())}
+        places["metadata"] = made.record(RecordType.METADATA, tree, parts)
+        made.committed = replace(nothing, **places)
+        made._finish(table=0)
+        return made
+
+    @classmethod
+    def resume(cls, sink: Sink, opened: Opened, *, verify: bool = True) -> "Appender":
+        """Go on after the last COMMIT of a file: pad, and note who opened it.
+
+        Raises:
+            WriterError: the sink failed.
+        """
+        size = opened.size
+        commit, header, schema = opened.tail.commit, opened.header, opened.schema
+        roots = opened.tree.roots
+        made = cls(
+            sink, header, schema, commit, opened.table, roots, size=size, verify=verify
+        )
+        if size % ALIGNMENT:
+            made._guard(lambda: sink.write([bytes(-size % ALIGNMENT)]))
+            made.size = padded(size)
+        made.note({"event": "opened for append", "torn_bytes": opened.torn_bytes})
+        made.commit()
+        return made
+
+    def record(
+        self, kind: RecordType, content: Mapping[str, Any], parts: Sequence[Buffer] = ()
+    ) -> int:
+        """Append a record to the transaction; returns its offset.
+
+        Raises:
+            SchemaError: the map cannot be stored.
+            WriterError: the sink failed, or someone else has written to the file.
+        """
+        packed = pack_map(content, kind.name)
+        if self._start is None:
+            self._open_transaction()
+        length = sum(map(len, parts))
+        head = pack_head(kind, packed, length, self._sequence)
+        offset, end = self.size, padded(len(head) + length)
+        self._guard(
+            lambda: self.sink.write([head, *parts, bytes(end - len(head) - length)])
+        )
+        self._heads = crc32c(head, self._heads)
+        for part in parts:
+            self._payloads = crc32c(part, self._payloads)
+        self._sequence += 1
+        self.size += end
+        return offset
+
+    def _open_transaction(self) -> None:
+        size = self._guard(lambda: self.sink.size)
+        if size != self.size:
+            self._failed = (
+                f"the file has {size} bytes instead of {self.size}: something else wrote to it; "
+                "nothing more is written, what was committed is safe"
+            )
+            raise WriterError(self._failed)
+        self._start = self.size
+
+    def _guard(self, action: Callable[[], Any]) -> Any:
+        """Run something that touches the sink; after a failure nothing ever does again."""
+        if self._failed is not None:
+            raise WriterError(self._failed)
+        try:
+            return action()
+        except OSError as error:
+            self._failed = (
+                f"writing failed: {error.strerror or error}; what was committed is safe, "
+                "open the file again with mode 'a' to go on after it"
+            )
+            raise WriterError(self._failed) from error
+
+    def block(self, samples: Samples) -> None:
+        """Append a BLOCK; it is visible after the next `commit`."""
+        content, parts = self._encoder.pack(samples)
+        offset = self.record(RecordType.BLOCK, content, parts)
+        row = self._last.copy()
+        row[Column.RECORD] = offset
+        row[Column.COMMIT] = row[Column.SCALARS] = 0
+        row[Column.FIRST], row[Column.END] = content["first"], content["end"]
+        row[Column.FRAMES] += content["frames"]
+        row[Column.SAMPLES :] += content["samples"]
+        self._new.append(row)
+        self._last = row
+
+    def checkpoint(self, step: int, state: Mapping[str, Any]) -> None:
+        """Append a CHECKPOINT."""
+        self.write_checkpoint(step, *pack_tree(state, "checkpoint"))
+
+    def write_checkpoint(
+        self, step: int, tree: dict[str, Any], parts: Sequence[Buffer]
+    ) -> None:
+        """Append a CHECKPOINT that was packed before."""
+        offset = self.record(RecordType.CHECKPOINT, {"step": step, **tree}, parts)
+        self._checkpoint = (step, offset)
+
+    def note(self, content: Mapping[str, Any]) -> None:
+        """Append a NOTE: who, where, when, and `content`."""
+        who = {"host": socket.gethostname(), "pid": os.getpid()}
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        self.record(
+            RecordType.NOTE, {**who, "time": time, "writer": self.header.writer, **content}
+        )
+
+    @property
+    def open(self) -> bool:
+        """Whether the transaction has records already."""
+        return self._start is not None
+
+    def commit(self) -> None:
+        """End the transaction with TABLE and COMMIT, and sync: then it is durable.
+
+        Raises:
+            WriterError: the sink failed; the transaction does not count.
+        """
+        for row in self._enter():
+            if self._waiting_full():
+                self._write_index()
+            self._entries.append(row)
+        self._write_table()
+
+    def seal(self) -> None:
+        """End the file: INDEX and SCALARS of what is left, COMMIT, FOOTER."""
+        for row in self._enter():
+            self._entries.append(row)
+        if self._entries:
+            self._write_index()
+        if self.open:
+            self._write_table()
+        self._write_footer()
+
+    def _enter(self) -> list[Row]:
+        """The entries of this transaction; the last one tells of its CHECKPOINT."""
+        if self._checkpoint is not None:
+            if not self._new:
+                row = self._last.copy()
+                row[[Column.RECORD, Column.COMMIT, Column.SCALARS]] = 0
+                row[Column.FIRST] = row[Column.END]
+                self._new.append(row)
+            step, offset = self._checkpoint
+            self._new[-1][Column.CHECKPOINT] = offset
+            self._new[-1][Column.CHECKPOINT_STEP] = step
+        return self._new
+
+    def _waiting_full(self) -> bool:
+        if len(self._entries) < 2:
+            return False
+        first, last = self._entries[0], self._entries[-1]
+        counts = (last - first)[Column.SAMPLES :]
+        small = sum(
+            int(count) * sum(f.sample_bytes(0) for f in group.fields if f.small)
+            for count, group in zip(counts, self.schema.cadences, strict=True)
+        )
+        frames = int(last[Column.FRAMES] - first[Column.FRAMES])
+        return len(self._entries) >= FAN_OUT or small + 8 * frames >= SCALARS_RAW
+
+    def _write_index(self) -> None:
+        """Move the waiting entries into an INDEX; higher levels follow when they are full."""
+        row = self._entries[-1].copy()
+        row[Column.SCALARS] = self._write_scalars()
+        covered, self._entries = self._entries, []
+        row[Column.FIRST] = covered[0][Column.FIRST]
+        self._add_level(0, covered, row)
+
+    def _add_level(self, level: int, covered: list[Row], row: Row) -> None:
+        cadences = len(self.schema.cadences)
+        while len(self._roots) <= level:
+            self._roots.append([])
+        row[Column.RECORD], row[Column.COMMIT] = self.size, 0
+        self._roots[level].append(row)
+        roots = tuple(Entries.of(each, cadences) for each in self._roots)
+        record = IndexRecord(level, Entries.of(covered, cadences), roots)
+        self._index = self.record(RecordType.INDEX, record.to_map())
+        if len(self._roots[level]) >= FAN_OUT:
+            covered, self._roots[level] = self._roots[level], []
+            upper = row.copy()
+            upper[Column.FIRST], upper[Column.SCALARS] = covered[0][Column.FIRST], 0
+            self._add_level(level + 1, covered, upper)
+
+    def _write_scalars(self) -> int:
+        """Write the small fields of the waiting entries once more, contiguous; 0 for none."""
+        blocks = [int(row[Column.RECORD]) for row in self._entries if row[Column.RECORD]]
+        if not self.schema.has_per_atom or not blocks:
+            return 0
+        samples = gather_small(self.sink, self.schema, blocks, self.size)
+        encoder = Encoder(self.schema)
+        content, parts = encoder.pack(samples)
+        self._scalars = self.record(RecordType.SCALARS, content, parts)
+        return self._scalars
+
+    def _write_table(self) -> None:
+        """TABLE, COMMIT, sync."""
+        cadences = len(self.schema.cadences)
+        checkpoints = self.table.checkpoints
+        if self._checkpoint is not None:
+            checkpoints = (*checkpoints, self._checkpoint)[-2:]
+        table = Table(Entries.of(self._entries, cadences), checkpoints, self._totals())
+        offset = self.record(RecordType.TABLE, table.to_map())
+        self.table = table
+        self._finish(offset)
+
+    def _finish(self, table: int) -> None:
+        """COMMIT and sync."""
+        before, last = self.committed, self._last
+        rows = self._new
+        points = [place for _, place in self.table.checkpoints]
+        end = int(last[Column.END])
+        commit = Commit(
+            uuid=self.header.uuid,
+            offset=self.size,
+            start=self._start or 0,
+            first_step=int(rows[0][Column.FIRST]) if rows else end,
+            end_step=end,
+            frames=int(last[Column.FRAMES]),
+            commits=before.commits + 1,
+            previous=before.offset,
+            index=self._index,
+            scalars=self._scalars,
+            checkpoint=points[-1] if points else 0,
+            checkpoint_before=points[0] if len(points) > 1 else 0,
+            schema=before.schema,
+            metadata=before.metadata,
+            table=table,
+            heads_crc=self._heads,
+            payloads_crc=self._payloads,
+            chain=before.digest if before.offset else bytes(32),
+            sequence=self._sequence % 2**32,
+        )
+        self._guard(lambda: self.sink.write([commit.pack()]))
+        self.size += COMMIT_SIZE
+        self._guard(self.sink.sync)
+        self._sequence += 1
+        for rows in (self._entries, *self._roots):
+            for row in rows:
+                row[Column.COMMIT] = row[Column.COMMIT] or commit.offset
+        self.committed = commit
+        self._begin()
+
+    def _totals(self) -> Totals:
+        """Sums over the file: those at opening, and what was encoded since."""
+        base, encoder = self._base, self._encoder
+        raw = (np.array(base.raw, np.int64) + encoder.raw).tolist()
+        stored = (np.array(base.stored, np.int64) + encoder.stored).tolist()
+        codecs = (
+            encoder.codecs.get(each.name, old)
+            for each, old in zip(self.schema.fields, base.codecs, strict=True)
+        )
+        return Totals(tuple(raw), tuple(stored), tuple(codecs))
+
+    def _write_footer(self) -> None:
+        """FOOTER and its own sync."""
+        cadences = len(self.schema.cadences)
+        content = {
+            "uuid": self.header.uuid,
+            "offset": self.size,
+            "commit": self.committed.offset,
+            "digest": self.committed.digest,
+            "roots": [Entries.of(each, cadences).to_map() for each in self._roots],
+            "totals": self._totals().to_map(),
+        }
+        self.record(RecordType.FOOTER, content)
+        self._guard(self.sink.sync)
+        self._begin()
+
+
+def gather_small(sink: Sink, schema: Schema, blocks: Sequence[int], end: int) -> Samples:
+    """The small fields of some blocks, joined."""
+    names = [each.name for each in schema.fields if each.small]
+    steps: list[list[Any]] = [[] for _ in schema.cadences]
+    values: dict[str, list[Any]] = {name: [] for name in names}
+    for offset in blocks:
+        block = Block(read_record(sink, offset, RecordType.BLOCK, end, 2**14), schema)
+        for i in range(len(schema.cadences)):
+            steps[i].append(block.steps(sink, i))
+        for name in names:
+            values[name].append(block.values(sink, name))
+    return Samples(
+        tuple(np.concatenate(each) for each in steps),
+        {name: np.concatenate(each) for name, each in values.items()},
+    )
