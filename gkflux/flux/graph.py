@@ -10,7 +10,9 @@ located at one atom is read by a computation located at another, and nowhere els
 `Taps` is a gather that remembers.
 """
 
-from typing import NamedTuple
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -21,7 +23,9 @@ from gkflux.neighbors import Edges, edge_vectors, neighbor_list
 from gkflux.potentials.base import Potential, check_elements
 from gkflux.system import System
 
-__all__ = ["Graph", "Taps", "evaluate", "scatter_rows", "to_numpy"]
+__all__ = ["Graph", "Taps", "evaluate", "scatter_rows", "tangents", "to_numpy"]
+
+T = TypeVar("T")
 
 
 class Taps:
@@ -72,6 +76,15 @@ def evaluate(potential: Potential, graph: Graph, d: Tensor, gather: Taps) -> Ten
     return potential.energies(
         graph.numbers, d.to(dtype), graph.centre, graph.other, graph.n_atoms, gather
     )
+
+
+def tangents(function: Callable[[Tensor], T], x: Tensor, rate: Tensor) -> T:
+    """Time derivative of ``function(x)`` where x changes at a rate."""
+    with warnings.catch_warnings():
+        # The first jvp of a process makes torch 2.13 script its own rules, and complain.
+        warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
+        _, derivative = torch.func.jvp(function, (x,), (rate,))  # type: ignore[misc]
+    return cast("T", derivative)
 
 
 def scatter_rows(values: Tensor, index: Tensor, n_atoms: int) -> Tensor:

@@ -34,8 +34,8 @@ def warn_if_wrong(potential: Potential) -> None:
     """Say so, where the virial form is asked for and messages carry power."""
     if potential.layers > 1:
         warnings.warn(
-            f"the local (virial) heat flux of a network with {potential.layers} layers leaves "
-            "out the power that messages carry: not a gauge, but a wrong conductivity; "
+            f"the local (virial) heat flux of a network of {potential.layers} layers "
+            "leaves out the power that messages carry: no gauge, but a wrong conductivity; "
             "use formulation='semilocal'",
             GkfluxWarning,
             stacklevel=3,

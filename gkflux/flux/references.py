@@ -30,7 +30,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from gkflux.flux.graph import Graph, Taps, evaluate, to_numpy
+from gkflux.flux.graph import Graph, Taps, evaluate, tangents, to_numpy
 from gkflux.neighbors import neighbor_list
 from gkflux.potentials.base import Potential
 from gkflux.system import System
@@ -148,7 +148,7 @@ def unfolded_flux(
     def energies(positions: Tensor) -> Tensor:
         return _home_energies(potential, cluster, positions)
 
-    _, rates = torch.func.jvp(energies, (cluster.positions,), (v,))  # type: ignore[misc]
+    rates = tangents(energies, cluster.positions, v)
     positions = cluster.positions.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(energies(positions).sum(), positions)
     barycentre = (places[: cluster.n_home] * rates[:, None]).sum(0)

@@ -29,7 +29,7 @@ symbol                 variable, shape, unit
 d_e                    ``graph.d (E, 3)``, Å
 G_e = dU/dd_e          ``gradient (E, 3)``, eV/Å; U is the total energy
 gbar_e^(t)             one of ``cotangents``, ``(E, F)``: dU/d(row gathered in call t)
-xdot_o^(t)             one of ``tangents``, ``(E, F)``: time derivative of that row
+xdot_o^(t)             one of ``moving``, ``(E, F)``: time derivative of that row
 P_e                    ``power (E,)``, eV/fs
 v                      ``velocities (n, 3)``, Å/fs
 =====================  ====================================================================
@@ -46,7 +46,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from gkflux.flux.graph import Graph, Taps, evaluate, scatter_rows, to_numpy
+from gkflux.flux.graph import Graph, Taps, evaluate, scatter_rows, tangents, to_numpy
 from gkflux.potentials.base import Potential
 from gkflux.system import System
 
@@ -107,9 +107,9 @@ def edge_powers(potential: Potential, system: System, velocities: ArrayLike) -> 
     graph = Graph.of(potential, system)
     v = torch.tensor(np.asarray(velocities, dtype=np.float64), device=graph.d.device)
     energies, gradient, cotangents = _reverse(potential, graph)
-    rates, tangents = _forward(potential, graph, v[graph.other] - v[graph.centre])
+    rates, moving = _forward(potential, graph, v[graph.other] - v[graph.centre])
     power = (gradient * v[graph.other]).sum(1)
-    for cotangent, tangent in zip(cotangents, tangents, strict=True):
+    for cotangent, tangent in zip(cotangents, moving, strict=True):
         power = power + (cotangent.double() * tangent.double()).flatten(1).sum(1)
     forces = scatter_rows(gradient, graph.centre, graph.n_atoms)
     forces = forces - scatter_rows(gradient, graph.other, graph.n_atoms)
@@ -141,8 +141,7 @@ def _forward(
         taps = Taps()
         return evaluate(potential, graph, d, taps), tuple(taps.rows)
 
-    _, (rates, tangents) = torch.func.jvp(model, (graph.d,), (velocity,))  # type: ignore[misc]
-    return rates, tangents
+    return tangents(model, graph.d, velocity)
 
 
 def _filled(gradient: Tensor | None, like: Tensor) -> Tensor:
