@@ -49,9 +49,9 @@ def encode(
         SchemaError: too many values for one chunk, or of a dtype the codec cannot hold.
         WriterError: verification failed.
     """
-    values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     if values.nbytes > MAX_RAW:
         raise SchemaError(f"{values.nbytes} bytes are too many for a chunk of {MAX_RAW}")
+    values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     plan = _suited(plan, values)
     codec = codec_named(plan.codec)
     encoded = codec.encode(values, plan.params, precision=precision, verify=verify)

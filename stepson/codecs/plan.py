@@ -9,20 +9,20 @@ everywhere.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from stepson.codecs.base import Array, Codec, flat
-from stepson.codecs.blosc import Blosc2
-from stepson.codecs.bounded import Bounded
+from stepson.codecs import codec_named
+from stepson.codecs.base import Array, flat
 from stepson.codecs.coder import FILTERS
-from stepson.codecs.delta import MAX_K, Delta
-from stepson.codecs.linear import Linear, fits
+from stepson.codecs.delta import MAX_K
+from stepson.codecs.linear import fits
 from stepson.codecs.predict import fit_taps, polynomial
 from stepson.codecs.quantise import quantise
 from stepson.codecs.words import LAYOUTS
-from stepson.errors import UnknownCodecError
+from stepson.errors import SchemaError, UnknownCodecError
 
 __all__ = ["SMALL", "Plan", "choose_plan"]
 
@@ -45,9 +45,7 @@ _FIXED: dict[str, dict[str, Any]] = {
         **_CODER,
     },
 }
-_TRIED: dict[str, Codec] = {
-    codec.name: codec for codec in (Blosc2(), Delta(), Linear(), Bounded())
-}
+_AUTO: tuple[str, ...] = ("blosc2", "delta", "linear")
 
 
 @dataclass(frozen=True)
@@ -83,25 +81,24 @@ def choose_plan(values: Array, *, precision: float | None, codec: str = "auto") 
 
     Raises:
         UnknownCodecError: there is no such codec.
+        SchemaError: the codec does not suit the values.
     """
     if codec not in ("auto", *_FIXED):
         raise UnknownCodecError(codec)
-    lossy = precision is not None and values.dtype.kind == "f"
-    names = (
-        [codec]
-        if codec != "auto"
-        else ["bounded"]
-        if lossy
-        else ["blosc2", "delta", "linear"]
-    )
+    if codec == "bounded" and (precision is None or values.dtype.kind != "f"):
+        raise SchemaError("the codec 'bounded' needs floats and a precision")
+    names = _AUTO if precision is None or values.dtype.kind != "f" else ("bounded",)
+    names = names if codec == "auto" else (codec,)
+    fallback = Plan(names[0], _FIXED[names[0]])
     frame_bytes = values.nbytes // max(1, len(values))
-    if values.size == 0 or frame_bytes <= SMALL or codec == "raw":
-        return Plan(names[0], _FIXED[names[0]])
+    if values.size == 0 or frame_bytes <= SMALL:
+        return fallback
     sample = _sample(flat(values))
-    fitted = list(_predictors(sample, names, precision))
-    best = min(fitted, key=lambda plan: _score(plan, sample, precision))
-    variants = list(_variants(best))
-    best = min(variants, key=lambda plan: _score(plan, sample, precision))
+    plans = list(_predictors(sample, names, precision))
+    if not plans:
+        return fallback
+    best = min(plans, key=lambda plan: _score(plan, sample, precision))
+    best = min(_variants(best), key=lambda plan: _score(plan, sample, precision))
     return Plan(best.codec, best.params, len(values))
 
 
@@ -116,10 +113,12 @@ def _sample(rows: Array) -> Array:
     return np.ascontiguousarray(rows, rows.dtype.newbyteorder("<"))
 
 
-def _predictors(sample: Array, names: list[str], precision: float | None) -> Iterable[Plan]:
+def _predictors(
+    sample: Array, names: Iterable[str], precision: float | None
+) -> Iterable[Plan]:
     """Yield one plan for each predictor that these values allow."""
     for name in names:
-        if name == "blosc2":
+        if name in ("raw", "blosc2"):
             yield Plan(name, _FIXED[name])
         elif name == "delta":
             yield from (Plan(name, {**_FIXED[name], "k": k}) for k in range(MAX_K + 1))
@@ -129,8 +128,6 @@ def _predictors(sample: Array, names: list[str], precision: float | None) -> Ite
             grid = quantise(sample, precision, safe=False).grid
             yield from (_with_taps(name, polynomial(k)) for k in range(MAX_K))
             yield from (_with_taps(name, taps) for taps in _fits(grid))
-    if names == ["linear"]:
-        yield Plan("linear", _FIXED["linear"])
 
 
 def _with_taps(name: str, taps: tuple[int, ...]) -> Plan:
@@ -144,17 +141,12 @@ def _fits(rows: Array) -> Iterable[tuple[int, ...]]:
 
 def _variants(plan: Plan) -> Iterable[Plan]:
     """Yield a plan with every layout and filter."""
-    layouts = LAYOUTS if "layout" in plan.params else (None,)
-    for layout in layouts:
-        for name in FILTERS[1:]:
-            chosen = {**plan.params, "filter": name}
-            yield Plan(
-                plan.codec, chosen if layout is None else {**chosen, "layout": layout}
-            )
+    for name, layout in product(FILTERS[1:], LAYOUTS):
+        yield Plan(plan.codec, {**plan.params, "filter": name, "layout": layout})
 
 
 def _score(plan: Plan, sample: Array, precision: float | None) -> float:
-    encoded = _TRIED[plan.codec].encode(
+    encoded = codec_named(plan.codec).encode(
         sample, plan.params, precision=precision, verify=False
     )
     return float(len(encoded.data)) * (1.0 + _PRICE * _nanoseconds(plan))

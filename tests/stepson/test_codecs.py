@@ -1,0 +1,375 @@
+"""Codecs: identity for every bit pattern, the error bound, hostile bytes and parameters."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from stepson.codecs import CODECS, codec_named
+from stepson.codecs.coder import compress, decompress
+from stepson.codecs.integers import accumulate, difference, order, unzigzag, zigzag
+from stepson.codecs.plan import choose_plan
+from stepson.codecs.predict import (
+    SCALE,
+    combine,
+    combine_whole,
+    fit_taps,
+    polynomial,
+    predictions,
+)
+from stepson.codecs.quantise import grid_step
+from stepson.codecs.words import GROUP, LAYOUTS, Words
+from stepson.errors import FormatError, SchemaError, StepsonError, UnknownCodecError
+
+Array = NDArray[Any]
+DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
+FLOATS = ["f2", "f4", "f8"]
+CODER = {"coder": "zstd", "level": 1, "filter": "shuffle"}
+
+
+def from_bytes(data: bytes, dtype: str, shape: tuple[int, ...]) -> Array:
+    """Values of any bit pattern: NaN payloads, subnormals, signed zeros, infinities."""
+    flat = np.frombuffer(data, np.uint8).copy()
+    if dtype == "?":
+        return (flat & 1).view(bool).reshape(shape)
+    return flat.view(dtype).reshape(shape)
+
+
+@st.composite
+def any_values(draw: st.DrawFn, dtypes: list[str] = DTYPES) -> Array:
+    dtype = draw(st.sampled_from(dtypes))
+    shape = draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=40))
+    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    seed = draw(st.integers(0, 2**32 - 1))
+    values = from_bytes(np.random.default_rng(seed).bytes(count), dtype, shape)
+    special = draw(st.lists(st.binary(min_size=8, max_size=8), max_size=4))
+    flat = values.reshape(-1)
+    for i, word in enumerate(special):
+        flat[i % flat.size] = from_bytes(word[: values.itemsize], dtype, (1,))[0]
+    return values
+
+
+@st.composite
+def smooth(draw: st.DrawFn, dtypes: list[str] = FLOATS) -> Array:
+    """Something like a trajectory, with the odd value that is not."""
+    dtype = draw(st.sampled_from(dtypes))
+    frames, columns = draw(st.integers(1, 70)), draw(st.integers(1, 30))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    time = np.arange(frames)[:, None] * rng.uniform(0.01, 1.0, columns)
+    scale = draw(st.sampled_from([1e-3, 1.0, 50.0, 3e4]))
+    values = (rng.normal(size=columns) + 0.1 * np.sin(time) + 0.001 * time) * scale
+    odd = draw(st.lists(st.floats(width=16), max_size=3))
+    for value in odd:
+        values[rng.integers(frames), rng.integers(columns)] = value
+    return values.astype(dtype)
+
+
+def same_bits(a: Array, b: Array) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def through(
+    name: str, values: Array, parameters: dict[str, Any], bound: Any = None
+) -> Array:
+    codec = CODECS[name]
+    encoded = codec.encode(values, parameters, precision=bound, verify=True)
+    shape, dtype = values.shape, values.dtype
+    return codec.decode(
+        memoryview(encoded.data), encoded.parameters, dtype=dtype, shape=shape
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(any_values(), st.integers(0, 5), st.sampled_from(LAYOUTS))
+def test_delta_keeps_every_bit(values: Array, k: int, layout: str) -> None:
+    assert same_bits(values, through("delta", values, {**CODER, "k": k, "layout": layout}))
+
+
+@settings(deadline=None, max_examples=40)
+@given(any_values(), st.sampled_from(["lz4", "zstd"]), st.sampled_from(["shuffle", "none"]))
+def test_blosc2_and_raw_keep_every_bit(values: Array, coder: str, name: str) -> None:
+    parameters = {"coder": coder, "filter": name, "level": 3}
+    assert same_bits(values, through("blosc2", values, parameters))
+    assert same_bits(values, through("raw", values, {}))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    smooth(["f4", "f8"]),
+    st.lists(st.integers(-(2**20), 2**20), max_size=12),
+    st.sampled_from(LAYOUTS),
+)
+def test_linear_keeps_every_bit_whatever_the_taps(
+    values: Array, taps: list[int], layout: str
+) -> None:
+    values = np.nan_to_num(values, posinf=2.0, neginf=-2.0)
+    assert same_bits(
+        values, through("linear", values, {**CODER, "taps": taps, "layout": layout})
+    )
+
+
+def test_linear_crosses_groups_bands_and_zero() -> None:
+    rng = np.random.default_rng(5)
+    time = np.arange(3 * GROUP + 5)[:, None]
+    values = np.sin(0.3 * time + rng.uniform(0, 6, 9000)).astype("f4")
+    taps = list(fit_taps(values[:, :50].astype("f8"), 4))
+    assert len(taps) == 4
+    for layout in LAYOUTS:
+        back = through("linear", values, {**CODER, "taps": taps, "layout": layout})
+        assert same_bits(values, back)
+
+
+def test_linear_refuses_what_it_cannot_predict() -> None:
+    parameters = {**CODER, "taps": [SCALE], "layout": "frames"}
+    for bad in (np.array([1.0, np.nan]), np.array([np.inf, 1.0]), np.arange(3)):
+        with pytest.raises(SchemaError):
+            through("linear", bad, parameters)
+
+
+def within(values: Array, back: Array, bound: float) -> bool:
+    """The bound holds in exact arithmetic, and everything else came back as it was."""
+    with np.errstate(all="ignore"):
+        near = np.abs(back.astype(np.longdouble) - values.astype(np.longdouble)) <= bound
+    bits = f"u{values.itemsize}"
+    return bool(np.all(near | (values.view(bits) == back.view(bits))))
+
+
+bounds = st.sampled_from([1e-12, 1e-6, 1e-4, 5e-3, 0.1, 1e3])
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.one_of(smooth(), any_values(FLOATS)), bounds, st.sampled_from(LAYOUTS), st.data())
+def test_bound_holds_for_any_float(
+    values: Array, bound: float, layout: str, data: st.DataObject
+) -> None:
+    taps = data.draw(
+        st.sampled_from([(), polynomial(1), polynomial(3), (SCALE * 2, -SCALE)])
+    )
+    back = through(
+        "bounded", values, {**CODER, "taps": list(taps), "layout": layout}, bound
+    )
+    assert within(values, back, bound)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.one_of(smooth(), any_values(FLOATS)), bounds, st.integers(1, 30))
+def test_decoded_values_do_not_depend_on_block_or_plan(
+    values: Array, bound: float, cut: int
+) -> None:
+    plans = [
+        {**CODER, "taps": list(polynomial(2)), "layout": "columns"},
+        {**CODER, "taps": [3 * SCALE, 7, -SCALE, -SCALE], "layout": "frames"},
+    ]
+    whole = through("bounded", values, plans[0], bound)
+    pieces = [values[first : first + cut] for first in range(0, len(values), cut)]
+    joined = np.concatenate(
+        [through("bounded", piece, plans[1], bound) for piece in pieces]
+    )
+    assert same_bits(whole, joined)
+
+
+def test_decoded_value_is_the_documented_function() -> None:
+    bound = 1e-4
+    values = np.random.default_rng(3).uniform(-60, 60, (20, 30)).astype("f4")
+    step = 2 * bound * 31 / 32
+    q = np.rint(values.astype("f8") * (1 / step))
+    expected = (q * step).astype("f4")
+    near = np.abs(expected.astype("f8") - values.astype("f8")) <= bound
+    back = through(
+        "bounded", values, {**CODER, "taps": list(polynomial(1)), "layout": "frames"}, bound
+    )
+    assert near.mean() > 0.99
+    assert np.array_equal(back, np.where(near, expected, values))
+
+
+def test_achieved_error_is_reported() -> None:
+    values = np.random.default_rng(4).normal(size=(50, 60)).astype("f4")
+    codec = CODECS["bounded"]
+    parameters = {**CODER, "taps": list(polynomial(1)), "layout": "frames"}
+    encoded = codec.encode(values, parameters, precision=1e-3, verify=True)
+    back = through("bounded", values, parameters, 1e-3)
+    true = np.abs(back.astype("f8") - values.astype("f8")).max()
+    assert encoded.error is not None
+    assert true <= encoded.error <= 1e-3
+    assert encoded.error == pytest.approx(true, rel=1e-5)
+
+
+def test_bound_needs_room_for_rounding() -> None:
+    """A step of two bounds would miss: the 32nd that is left out is needed and enough."""
+    bound = 1e-4
+    values = np.random.default_rng(6).uniform(10, 30, 100_000).astype("f4")
+    for step, misses in ((2 * bound, True), (grid_step(bound), False)):
+        back = (np.rint(values.astype("f8") / step) * step).astype("f4")
+        assert bool(np.any(np.abs(back.astype("f8") - values) > bound)) == misses
+
+
+@settings(deadline=None, max_examples=40)
+@given(any_values(["f2", "f4", "f8"]))
+def test_order_is_an_involution_that_sorts(values: Array) -> None:
+    bits = values.copy().view(f"u{values.itemsize}").reshape(len(values), -1)
+    once = order(bits.copy(), "f")
+    assert np.array_equal(order(once.copy(), "f"), bits)
+    finite = np.sort(values[np.isfinite(values) & (values != 0)].ravel())
+    mapped = order(finite.copy().view(f"u{values.itemsize}"), "f").view(
+        f"i{values.itemsize}"
+    )
+    assert np.all(mapped[1:] >= mapped[:-1])
+
+
+@settings(deadline=None, max_examples=40)
+@given(any_values(["u1", "u2", "u4", "u8"]), st.integers(0, 5))
+def test_difference_and_zigzag_have_inverses(values: Array, k: int) -> None:
+    words = values.reshape(len(values), -1)
+    coded = zigzag(difference(words.copy(), k))
+    states: list[Array | None] = [None] * k
+    groups = []
+    for first in range(0, len(coded), 7):
+        group = unzigzag(coded[first : first + 7].copy())
+        accumulate(group, k, states, first)
+        groups.append(group)
+    assert np.array_equal(np.concatenate(groups), words)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    hnp.arrays(np.int64, (20, 5), elements=st.integers(-(2**30), 2**30)),
+    st.lists(st.integers(-(2**18), 2**18), max_size=8),
+)
+def test_float_prediction_equals_the_integer_one(q: Array, taps: list[int]) -> None:
+    whole = predictions(q, taps, combine_whole)
+    quick = predictions(q.astype("f8"), taps, combine_whole)
+    assert np.array_equal(whole, quick.astype(np.int64))
+    t = len(q) - 1
+    exact = [sum(c * int(q[t - 1 - j, i]) for j, c in enumerate(taps)) for i in range(5)]
+    for found, total in zip(whole[t], exact, strict=True):
+        assert abs(int(found) * SCALE - total) * 2 <= SCALE
+
+
+def test_fitted_taps_predict_an_oscillation() -> None:
+    rng = np.random.default_rng(8)
+    t = np.arange(128)[:, None]
+    rows = (
+        5
+        + 0.1 * np.sin(0.4 * t + rng.uniform(0, 6, 40))
+        + 1e-5 * rng.normal(size=(128, 40))
+    )
+    taps = fit_taps(rows, 3)
+    assert sum(taps) == SCALE
+    left = (rows - predictions(rows, taps, combine))[3:].std()
+    assert left < 0.02 * np.diff(rows, 3, axis=0).std()
+
+
+def test_no_taps_where_motion_does_not_determine_them() -> None:
+    assert fit_taps(np.zeros((5, 3)), 4) == ()
+    still = fit_taps(np.ones((60, 3)), 4)
+    assert still == () or sum(still) == SCALE
+
+
+@settings(deadline=None, max_examples=30)
+@given(any_values(["u2", "u4", "u8"]), st.sampled_from(LAYOUTS))
+def test_words_keep_their_places(values: Array, layout: str) -> None:
+    rows = values.reshape(len(values), -1)
+    words = Words.empty(rows.shape, rows.dtype, layout)
+    half = rows.shape[1] // 2
+    for span in (slice(0, half), slice(half, rows.shape[1])):
+        words.store(span, rows[:, span])
+    everything = slice(0, rows.shape[1])
+    groups = [words.group(first, everything) for first in range(0, len(rows), GROUP)]
+    assert np.array_equal(np.concatenate(groups), rows)
+    small = Words(rows % 200, "frames").narrowed()
+    assert small.width == 1
+
+
+@pytest.mark.parametrize("name", sorted(CODECS))
+def test_decoding_noise_is_an_error_or_values_never_a_crash(name: str) -> None:
+    rng = np.random.default_rng(11)
+    values = np.cumsum(rng.normal(size=(30, 20)), axis=0).astype("f4")
+    plan = choose_plan(values, precision=1e-3 if name == "bounded" else None, codec=name)
+    encoded = CODECS[name].encode(values, plan.params, precision=1e-3, verify=True)
+    refused = 0
+    for _ in range(300):
+        data = bytearray(encoded.data[: rng.integers(len(encoded.data) + 1)])
+        for _ in range(rng.integers(0, 4)):
+            if data:
+                data[rng.integers(min(len(data), 64))] = rng.integers(256)
+        try:
+            CODECS[name].decode(
+                memoryview(bytes(data)),
+                encoded.parameters,
+                dtype=values.dtype,
+                shape=values.shape,
+            )
+        except StepsonError:
+            refused += 1
+    assert refused > 100
+
+
+PARAMETER_VALUES: list[Any] = [
+    None,
+    -1,
+    99,
+    2**70,
+    1.5,
+    float("nan"),
+    "x",
+    b"x",
+    [],
+    [1.5],
+    [2**40],
+    {},
+]
+
+
+@pytest.mark.parametrize("name", ["delta", "linear", "bounded"])
+def test_hostile_parameters_are_format_errors(name: str) -> None:
+    values = np.cumsum(np.ones((30, 20), "f4"), axis=0)
+    plan = choose_plan(values, precision=1e-3 if name == "bounded" else None, codec=name)
+    encoded = CODECS[name].encode(values, plan.params, precision=1e-3, verify=True)
+    for key in encoded.parameters:
+        for value in PARAMETER_VALUES:
+            parameters = {**encoded.parameters, key: value}
+            try:
+                CODECS[name].decode(
+                    memoryview(encoded.data),
+                    parameters,
+                    dtype=values.dtype,
+                    shape=values.shape,
+                )
+            except FormatError:
+                continue
+            assert type(value) is type(encoded.parameters[key])
+
+
+def test_header_is_checked_before_the_library_sees_it() -> None:
+    words = np.arange(1000, dtype="<u4")
+    good = compress(words, coder="zstd", filter_name="shuffle", level=1, verify=True)
+    assert np.array_equal(decompress(memoryview(good), 1000, words.dtype), words)
+    hostile = {
+        2: 5 << 5,  # another coder
+        4: 0xFF,  # more raw bytes than expected
+        12: 0,  # fewer bytes than there are
+        0x10: 34,  # a filter from a plugin
+        0x16: 163,  # a coder from a plugin
+        0x1F: 0x08,  # lazy: names a file
+        0x1E: 1,
+    }
+    for place, byte in hostile.items():
+        bad = bytearray(good)
+        bad[place] = byte
+        with pytest.raises(FormatError, match="header"):
+            decompress(memoryview(bytes(bad)), 1000, words.dtype)
+    uninitialised = bytearray(good)
+    uninitialised[0x1F] = 4 << 4
+    with pytest.raises(FormatError, match="header"):
+        decompress(memoryview(bytes(uninitialised)), 1000, words.dtype)
+    with pytest.raises(FormatError, match="shorter"):
+        decompress(memoryview(good[:10]), 1000, words.dtype)
+
+
+def test_unknown_codec_is_named() -> None:
+    with pytest.raises(UnknownCodecError, match="zfp"):
+        codec_named("zfp")
