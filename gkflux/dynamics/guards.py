@@ -1,0 +1,194 @@
+"""What stops a run that went wrong, before it fills a disk with nonsense.
+
+* `check_motion`: a coordinate that is not finite, or an atom that moved in one step further
+  than half the cutoff of its potential, stops the run.
+* `Drift`: the slope of the conserved quantity (energy; less the heat of a thermostat). Its
+  fluctuations are fast and correlated, so it is averaged over blocks of half a picosecond,
+  and a line is fitted to the means. Extrapolated to the length of the stage, and spread
+  over 3 kB an atom, the slope is a change of temperature. Above 2 % of T it is worth a
+  warning, above 20 % the run stops: but only once at least 10 ps are there and the
+  standard error of that change is below a third of the limit in question.
+
+The sums of the fit are part of a checkpoint, so a restart judges as an unbroken run does.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gkflux.dynamics.state import Floats, State
+from gkflux.errors import FluxError
+from stepson.units import BOLTZMANN
+
+__all__ = ["Drift", "DriftError", "UnstableError", "check_motion"]
+
+BLOCK = 500.0
+SHORTEST = 10_000.0
+WARN, STOP = 0.02, 0.20
+
+
+class UnstableError(FluxError):
+    """The integration has failed: a coordinate is not finite, or an atom flew away.
+
+    Attributes:
+        step: the first bad step; the frames before it are kept.
+        replica: number in the batch.
+        atom: number of the atom.
+    """
+
+    def __init__(self, what: str, *, step: int, replica: int, atom: int) -> None:
+        self.step, self.replica, self.atom = step, replica, atom
+        super().__init__(
+            f"step {step}, replica {replica}, atom {atom}: {what}; the frames before are "
+            "kept. Try a shorter timestep, a start closer to equilibrium, or a model "
+            "trained for this temperature, in a new output folder"
+        )
+
+
+class DriftError(FluxError):
+    """The conserved quantity drifts so fast that the run means nothing."""
+
+    def __init__(self, *, step: int, replica: int, change: float, target: float) -> None:
+        self.step, self.replica, self.change = step, replica, change
+        super().__init__(
+            f"step {step}, replica {replica}: the energy drifts by {change:+.0f} K over "
+            f"this stage, more than {STOP:.0%} of {target:g} K; the frames so far are "
+            "kept. Try a shorter timestep in a new output folder"
+        )
+
+
+def check_motion(state: State, longest: float, timestep: float) -> None:
+    """Refuse a step in which an atom moved further than `longest` (Å), or to nowhere.
+
+    The sum of all v² bounds the fastest atom, and is not finite if anything is not: most
+    steps need no more than that one number.
+
+    Raises:
+        UnstableError: names the first such atom.
+    """
+    velocities = state.velocities.reshape(-1)
+    bound = float(np.dot(velocities, velocities)) * timestep**2
+    if bound < longest**2:
+        return
+    moved = np.sqrt(np.einsum("kij,kij->ki", state.velocities, state.velocities)) * timestep
+    bad = np.argwhere(~(moved < longest))
+    if len(bad):
+        replica, atom = (int(i) for i in bad[0])
+        far = float(moved[replica, atom])
+        what = f"it moved {far:.3g} Å in one step" if np.isfinite(far) else "not finite"
+        raise UnstableError(what, step=state.step, replica=replica, atom=atom)
+
+
+@dataclass
+class _Block:
+    index: int
+    count: float
+    time: float
+    total: Floats
+
+
+class Drift:
+    """Fit a line to the conserved quantity of every replica while it is computed."""
+
+    def __init__(
+        self, *, replicas: int, n_atoms: int, timestep: float, steps: int, target: float
+    ) -> None:
+        """Begin.
+
+        Args:
+            replicas: in the batch.
+            n_atoms: of one replica.
+            timestep: fs.
+            steps: of the stage: the length to which a slope is extrapolated.
+            target: temperature that limits are fractions of, K.
+        """
+        self._timestep, self._length = timestep, steps * timestep
+        self._target = target
+        self._kelvin = 1.0 / (3 * n_atoms * BOLTZMANN)
+        self._per_block = max(1, round(BLOCK / timestep))
+        self._origin = np.full(replicas, np.nan)
+        self._block = _Block(0, 0.0, 0.0, np.zeros(replicas))
+        self._n, self._t, self._tt = 0.0, 0.0, 0.0
+        self._x, self._xx, self._tx = np.zeros((3, replicas))
+        self._warned = np.zeros(replicas, dtype=bool)
+
+    def add(self, step: int, conserved: Floats) -> bool:
+        """Take a sample, shape ``(replicas,)``, eV; True if it completed a block."""
+        if np.isnan(self._origin[0]):
+            self._origin = conserved.copy()
+        block, index = self._block, step // self._per_block
+        complete = index != block.index and block.count > 0
+        if complete:
+            self._push(block.time / block.count, block.total / block.count)
+        if index != block.index:
+            block.index, block.count, block.time = index, 0.0, 0.0
+            block.total[:] = 0.0
+        block.count += 1
+        block.time += step * self._timestep
+        block.total += conserved - self._origin
+        return complete
+
+    def _push(self, time: float, value: Floats) -> None:
+        self._n += 1
+        self._t += time
+        self._tt += time * time
+        self._x += value
+        self._xx += value * value
+        self._tx += time * value
+
+    def slope(self) -> tuple[Floats, Floats]:
+        """Return slope and standard error, each ``(replicas,)``, K/ns; nan when too few."""
+        if self._n < 3:
+            nothing = np.full(len(self._x), np.nan)
+            return nothing, nothing
+        tt = self._tt - self._t**2 / self._n
+        tx = self._tx - self._t * self._x / self._n
+        xx = self._xx - self._x**2 / self._n
+        slope = tx / tt
+        rest = np.maximum(xx - slope * tx, 0.0) / (self._n - 2)
+        return slope * self._kelvin * 1e6, np.sqrt(rest / tt) * self._kelvin * 1e6
+
+    def judge(self, step: int) -> str | None:
+        """Return a warning the first time that one is due.
+
+        Raises:
+            DriftError: far beyond what can be tolerated.
+        """
+        if step * self._timestep < SHORTEST:
+            return None
+        slope, error = (values * self._length * 1e-6 for values in self.slope())
+        change = np.abs(slope)
+        fatal = (change > STOP * self._target) & (error < STOP * self._target / 3)
+        if fatal.any():
+            replica = int(np.argmax(fatal))
+            raise DriftError(
+                step=step,
+                replica=replica,
+                change=float(slope[replica]),
+                target=self._target,
+            )
+        due = (change > WARN * self._target) & (error < WARN * self._target / 3)
+        new = due & ~self._warned
+        self._warned |= due
+        if not new.any():
+            return None
+        replica = int(np.argmax(new))
+        return (
+            f"step {step}, replica {replica}: the energy drifts by {slope[replica]:+.1f} ± "
+            f"{error[replica]:.1f} K over this stage, more than {WARN:.0%} of "
+            f"{self._target:g} K"
+        )
+
+    def sums(self, replica: int) -> Floats:
+        """Return all that `restore` needs for one replica, shape ``(12,)``."""
+        block, k = self._block, replica
+        shared = [block.index, block.count, block.time, self._n, self._t, self._tt]
+        own = [self._origin[k], block.total[k], self._x[k], self._xx[k], self._tx[k]]
+        return np.array([*shared, *own, self._warned[k]])
+
+    def restore(self, sums: Floats) -> None:
+        """Go on from the `sums` of every replica, shape ``(replicas, 12)``."""
+        index, count, time, self._n, self._t, self._tt = (float(x) for x in sums[0, :6])
+        self._origin, total, self._x, self._xx, self._tx = sums[:, 6:11].T.copy()
+        self._block = _Block(int(index), count, time, total)
+        self._warned = sums[:, 11] != 0

@@ -1,0 +1,91 @@
+"""`run`: everything a configuration asks for, from wherever its folder ends.
+
+Stage by stage: a stage whose files are complete is left alone (and sealed if a crash left
+it open), an unfinished one goes on, a missing one starts. So "run", "run again after a
+crash" and "run longer" are one and the same call.
+"""
+
+import threading
+from pathlib import Path
+
+from gkflux.dynamics.config import RunConfig
+from gkflux.dynamics.progress import Listener, RunSummary
+from gkflux.dynamics.replicas import files_of
+from gkflux.dynamics.setup import prepare
+from gkflux.dynamics.stage import RunContext, StageRun
+
+__all__ = ["run"]
+
+
+def run(
+    config: RunConfig,
+    *,
+    output: Path | None = None,
+    steps: int | None = None,
+    replicas: int | None = None,
+    device: str = "cpu",
+    on_progress: Listener | None = None,
+    stop: threading.Event | None = None,
+) -> RunSummary:
+    """Run a configuration, or go on with it.
+
+    Args:
+        config: from `gkflux.dynamics.config.load`.
+        output: folder, instead of the one of the configuration.
+        steps: length of the last stage, instead of the configuration's.
+        replicas: of the last stage, instead of the configuration's.
+        device: ``cpu`` or ``cuda``.
+        on_progress: called from the loop, a few times a second and at events.
+        stop: set it to stop at the next step; what is allowed is committed first.
+
+    Returns:
+        What was done. `RunSummary.interrupted` says that `stop` ended it.
+
+    Raises:
+        ConfigError: something in the configuration does not fit.
+        ChangedRunError: the folder holds another run.
+        FluxError: a guard stopped the run; the good frames are kept.
+        WriterError: a file is locked by another run, the disk is full ...
+    """
+    config = config.changed(steps=steps, replicas=replicas)
+    folder = (config.folder if output is None else Path(output)).absolute()
+    context = RunContext(config, folder, prepare(config, device), on_progress)
+    return run_stages(context, threading.Event() if stop is None else stop)
+
+
+def run_stages(context: RunContext, stop: threading.Event) -> RunSummary:
+    """Run all stages of a prepared run, or what is left of them."""
+    finished, step, index, already = True, 0, 0, True
+    for index, config in enumerate(context.config.stage):
+        stage = StageRun(context, index)
+        step = config.steps
+        if stage.complete():
+            continue
+        already = False
+        finished, step = stage.compute(stop)
+        if not finished:
+            break
+    return _summary(context, index, step, finished=finished, already=already)
+
+
+def _summary(
+    context: RunContext, index: int, step: int, *, finished: bool, already: bool
+) -> RunSummary:
+    stages = context.config.stage
+    planned = [path for stage in stages for path in files_of(context.folder, stage)]
+    files = tuple(path for path in planned if path.exists())
+    return RunSummary(
+        folder=context.folder,
+        files=files,
+        finished=finished,
+        interrupted=not finished,
+        already_finished=already,
+        stage=stages[index].name,
+        step=step,
+        steps=stages[index].steps,
+        steps_computed=context.computed,
+        resumed_from=dict(context.resumed),
+        bytes_written=sum(path.stat().st_size for path in files),
+        seconds=context.seconds,
+        messages=tuple(context.messages),
+    )

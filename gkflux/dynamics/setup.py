@@ -1,0 +1,152 @@
+"""From a configuration to atoms, potential, lattice: what can be refused, early."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gkflux.dynamics.config import ConfigError, RunConfig, StageConfig
+from gkflux.dynamics.engine import Flux, Moves
+from gkflux.dynamics.state import Floats
+from gkflux.errors import FluxError
+from gkflux.system import System
+
+__all__ = ["Ingredients", "prepare", "read_system", "stage_flux"]
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What all stages share.
+
+    Attributes:
+        system: the structure from which the first stage starts, repeated.
+        potential: loaded, on its device.
+        label: the potential, for people.
+        lattice: shape ``(n, 3)``, Å, each row next to its atom; None without a lattice.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    system: System
+    potential: Moves
+    label: str
+    lattice: Floats | None
+    device: str
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What names the potential in METADATA."""
+        known = dict(self.potential.provenance)
+        known.setdefault("layers", self.potential.layers)
+        known.setdefault("cutoff", self.potential.cutoff)
+        return known
+
+
+def prepare(config: RunConfig, device: str) -> Ingredients:
+    """Read the structure and load the potential.
+
+    Raises:
+        ConfigError: a file is missing, lattice and structure do not fit, no velocities.
+        FluxError: the structure or the model cannot be used.
+    """
+    system = read_system(config)
+    potential, label = _load_potential(config, device)
+    lattice = _lattice(config, system)
+    return Ingredients(system, potential, label, lattice, device)
+
+
+def read_system(config: RunConfig) -> System:
+    """Read the structure and repeat it.
+
+    Raises:
+        ConfigError: no such file, or no velocities in it where they are asked for.
+    """
+    path = _existing(config, "system.structure", config.system.structure)
+    system = _read(path).repeat(config.system.supercell)
+    if config.system.velocities == "file" and system.velocities is None:
+        raise ConfigError(
+            f"system.velocities = 'file', but {path.name} holds none; use 'draw'",
+            config.path,
+        )
+    return system
+
+
+def _existing(config: RunConfig, key: str, name: str) -> Path:
+    path = config.resolve(name)
+    if not path.is_file():
+        raise ConfigError(f"{key}: there is no file {path}", config.path)
+    return path
+
+
+def _read(path: Path) -> System:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        return System.read(path)
+
+
+def _load_potential(config: RunConfig, device: str) -> tuple[Moves, str]:
+    from gkflux.potentials.load import load_potential, shipped_models
+
+    name, dtype = config.potential.model, config.potential.dtype
+    source: str | Path = config.resolve(name)
+    if not Path(source).is_file():
+        if name not in shipped_models():
+            known = ", ".join(shipped_models())
+            raise ConfigError(
+                f"potential.model: there is no file {source} and no shipped model {name!r} "
+                f"(shipped: {known or 'none'})",
+                config.path,
+            )
+        source = name
+    potential: Moves = load_potential(
+        source, dtype=dtype, device=device, exact_filters=config.potential.exact_filters
+    )
+    kind = potential.provenance.get("kind", "model")
+    return potential, f"{Path(name).name}, {kind}, {dtype}, {device}"
+
+
+def _lattice(config: RunConfig, system: System) -> Floats | None:
+    """Read the reference lattice and put each of its points next to its atom."""
+    if config.system.lattice is None:
+        return None
+    from gkflux.flux.gauge import fit_lattice
+
+    path = _existing(config, "system.lattice", config.system.lattice)
+    lattice = _read(path)
+    if lattice.n_atoms != system.n_atoms:
+        lattice = lattice.repeat(config.system.supercell)
+    if not np.array_equal(lattice.numbers, system.numbers):
+        raise ConfigError(
+            f"system.lattice: {path.name} holds {lattice.formula}, in another order or "
+            f"number than the structure, {system.formula}",
+            config.path,
+        )
+    try:
+        return np.asarray(fit_lattice(system, lattice.positions))
+    except FluxError as error:
+        raise ConfigError(f"system.lattice: {error}", config.path) from None
+
+
+def stage_flux(
+    config: RunConfig, stage: StageConfig, ingredients: Ingredients
+) -> Flux | None:
+    """Return which flux a stage computes; None without ``heat_flux``.
+
+    Raises:
+        ConfigError: the formulation is wrong for this potential, or the system is a
+            cluster.
+    """
+    flux = stage.heat_flux
+    if flux is None:
+        return None
+    if not ingredients.system.pbc.all():
+        raise ConfigError(
+            f"stage {stage.name!r}: heat_flux needs a system that is periodic in all "
+            "directions",
+            config.path,
+        )
+    gauge = flux.gauge or ("none" if ingredients.lattice is None else "lattice")
+    if gauge == "lattice":
+        return Flux(flux.formulation, gauge, False, ingredients.lattice)
+    return Flux(flux.formulation, gauge, flux.convective, None)

@@ -1,0 +1,358 @@
+"""One stage of a run: are its files complete? If not, put all together and compute.
+
+The order at the start matters for crashes. The locks of all files that exist are taken
+before any is read; then the missing ones are created, each holding the start state as its
+first checkpoint; then the loop begins. Whatever is killed in between is found again in the
+same
+way: a stage goes on from what its files hold, and from its start where they hold nothing.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import stepson
+from gkflux.dynamics.checkpoint import batch_state, pack
+from gkflux.dynamics.config import RunConfig, StageConfig
+from gkflux.dynamics.engine import Engine, integrator_for
+from gkflux.dynamics.files import check_environment, create_file
+from gkflux.dynamics.guards import Drift
+from gkflux.dynamics.live_kappa import LiveKappa
+from gkflux.dynamics.loop import Pace, StageLoop
+from gkflux.dynamics.progress import Listener
+from gkflux.dynamics.provenance import (
+    check_settings,
+    environment,
+    settings,
+    stage_metadata,
+)
+from gkflux.dynamics.recording import Recorder, stage_fields
+from gkflux.dynamics.recovery import Held, Restart, find_restart
+from gkflux.dynamics.replicas import Start, chain_starts, files_of, start_steps
+from gkflux.dynamics.reporting import Header, Reporter
+from gkflux.dynamics.setup import Ingredients, stage_flux
+from gkflux.dynamics.state import (
+    State,
+    degrees_of_freedom,
+    draw_velocities,
+    remove_momentum,
+)
+from gkflux.errors import FluxError
+from stepson import Trajectory, Writer
+
+__all__ = ["RunContext", "StageRun"]
+
+
+@dataclass
+class RunContext:
+    """What the stages of a run share, and what they leave behind.
+
+    Attributes:
+        config: the whole run.
+        folder: of the output.
+        ingredients: atoms, potential, lattice.
+        listener: see `Progress`.
+        messages: every line that was sent.
+        resumed: the step at which a stage was taken up, by name.
+        computed: steps.
+        seconds: wall time in the loops.
+    """
+
+    config: RunConfig
+    folder: Path
+    ingredients: Ingredients
+    listener: Listener | None
+    messages: list[str] = field(default_factory=list)
+    resumed: dict[str, int] = field(default_factory=dict)
+    computed: int = 0
+    seconds: float = 0.0
+
+
+class StageRun:
+    """One stage: its files, its start, its loop."""
+
+    def __init__(self, context: RunContext, index: int) -> None:
+        """Work out what the stage is; nothing is opened or computed."""
+        self.context, self.index = context, index
+        run, ingredients = context.config, context.ingredients
+        self.config: StageConfig = run.stage[index]
+        self.files = files_of(context.folder, self.config)
+        self.system = ingredients.system
+        self.target = self.config.temperature or run.system.temperature
+        self.flux = stage_flux(run, self.config, ingredients)
+        self.settings = settings(run, index, self.system, ingredients.provenance, self.flux)
+        self.reporter = Reporter(self._header(), context.listener)
+        self.reporter.messages = context.messages
+
+    def _header(self) -> Header:
+        config, system = self.config, self.system
+        return Header(
+            stage=config.name,
+            stage_index=self.index,
+            stage_count=len(self.context.config.stage),
+            ensemble=config.ensemble,
+            steps=config.steps,
+            timestep=config.timestep,
+            replicas=config.replicas,
+            n_atoms=system.n_atoms,
+            system=f"{system.formula}, {system.n_atoms} atoms",
+            potential=self.context.ingredients.label,
+            target=self.target,
+        )
+
+    def complete(self) -> bool:
+        """Whether every file holds the last step; those left open by a crash are sealed.
+
+        Raises:
+            ChangedRunError: the files are those of another run.
+            FluxError: there are files of another number of replicas.
+        """
+        self._check_folder()
+        existing = [path for path in self.files if path.exists()]
+        done, unsealed = len(existing) == len(self.files), []
+        for path in existing:
+            with stepson.open(path) as trajectory:
+                self._check(trajectory)
+                done &= self.config.steps in trajectory.checkpoint_steps
+                if not trajectory.sealed:
+                    unsealed.append(path)
+        for path in unsealed if done else ():
+            stepson.open(path, "a").close()
+        return done
+
+    def _check_folder(self) -> None:
+        there = set((self.context.folder / self.config.name).glob("**/md.son"))
+        strange = sorted(there - set(self.files))
+        if strange:
+            raise FluxError(
+                f"{strange[0]} is not of a stage with replicas = {self.config.replicas}; "
+                "restore that number, or choose another output folder"
+            )
+
+    def _check(self, trajectory: Trajectory) -> None:
+        later = self.context.config.stage[self.index + 1 :]
+        begun = any(p.exists() for s in later for p in files_of(self.context.folder, s))
+        stored = trajectory.metadata["settings"]
+        check_settings(str(trajectory.path), stored, self.settings, last=not begun)
+
+    def compute(self, stop: threading.Event) -> tuple[bool, int]:
+        """Run to the end, or to a stop.
+
+        Returns:
+            Whether the stage is finished, and the last step.
+
+        Raises:
+            FluxError: a guard stopped it; the good frames are kept.
+            WriterError: a file is locked, or cannot be written.
+        """
+        for cadence in self.config.uneven():
+            self.reporter.say(
+                f"stage {self.config.name}: steps = {self.config.steps} is no multiple of "
+                f"{cadence}; the last state is in the checkpoint, not in a frame",
+                "starting",
+            )
+        self.reporter.send("starting")
+        with ExitStack() as stack:
+            restart, engine = self._open(stack)
+            finished = self._loop(engine, restart, stop)
+            if finished:
+                for held in restart.held:
+                    held.writer.close()
+        self.reporter.send("finished" if finished else "stopped", step=engine.state.step)
+        return finished, engine.state.step
+
+    def _loop(self, engine: Engine, restart: Restart, stop: threading.Event) -> bool:
+        drift = Drift(
+            replicas=self.config.replicas,
+            n_atoms=self.system.n_atoms,
+            timestep=self.config.timestep,
+            steps=self.config.steps,
+            target=self.target,
+        )
+        if restart.states is not None:
+            drift.restore(np.stack([state["drift"] for state in restart.states]))
+        recorder = Recorder(self._fields(), self.config.replicas, self.system.n_atoms)
+        loop = StageLoop(
+            engine, recorder, restart, drift, self.reporter, self._pace(), stop
+        )
+        first, began = engine.state.step, time.monotonic()
+        try:
+            return loop.run()
+        finally:
+            self.context.seconds += time.monotonic() - began
+            self.context.computed += engine.state.step - first
+
+    def _pace(self) -> Pace:
+        run, stages = self.context.config, self.context.config.stage
+        after = stages[self.index + 1 : self.index + 2]
+        return Pace(
+            name=self.config.name,
+            steps=self.config.steps,
+            timestep=self.config.timestep,
+            longest=self.context.ingredients.potential.cutoff / 2,
+            commit_seconds=run.output.commit_seconds,
+            commit_steps=run.output.commit_steps,
+            commit_at={step for stage in after for step in start_steps(stage, self.config)},
+        )
+
+    def _fields(self) -> tuple[stepson.Field, ...]:
+        flux = self.flux
+        return stage_fields(
+            self.config,
+            gauge="none" if flux is None else flux.gauge,
+            convective=flux is not None and flux.convective,
+        )
+
+    def _open(self, stack: ExitStack) -> tuple[Restart, Engine]:
+        """Lock and read what exists, create what does not; return where to begin."""
+        held: list[Held | None] = []
+        for path in self.files:
+            writer = stepson.open(path, "a") if path.exists() else None
+            if writer is not None:
+                stack.callback(writer.abandon)
+                check_environment(writer, self._environment(), self.reporter)
+            held.append(None if writer is None else Held.of(writer))
+        restart = find_restart(held)
+        starts = self._starts() if restart.states is None else []
+        if restart.states is not None:
+            state = batch_state(restart.states)
+        else:
+            state = State.at_rest(
+                np.stack([start.positions for start in starts]),
+                np.stack([start.velocities for start in starts]),
+            )
+        engine = self._engine(self.index, state, range(self.config.replicas), flux=True)
+        created = [
+            Held.of(self._create(stack, k, state, starts[k])) if each is None else each
+            for k, each in enumerate(held)
+        ]
+        restart.held = created
+        self._tell_restart(restart)
+        return restart, engine
+
+    def _tell_restart(self, restart: Restart) -> None:
+        reporter, name = self.reporter, self.config.name
+        for message in restart.messages:
+            reporter.say(message, "starting")
+        reporter.bytes_written = sum(held.writer.bytes_written for held in restart.held)
+        if restart.states is not None and restart.until > 0:
+            reporter.resumed_from = reporter.committed = restart.step
+            self.context.resumed[name] = restart.step
+            reporter.send("starting", step=restart.step)
+        self._prepare_kappa(restart)
+
+    def _prepare_kappa(self, restart: Restart) -> None:
+        """Feed the glance at kappa with the flux that the files hold already."""
+        flux = self.config.heat_flux
+        if flux is None or self.config.ensemble != "nve":
+            return
+        kappa = self.reporter.kappa = LiveKappa(
+            replicas=self.config.replicas,
+            timestep=flux.every * self.config.timestep,
+            volume=self.system.volume,
+            temperature=self.target,
+        )
+        if restart.states is not None and restart.step > 0:
+            count = restart.step // flux.every + 1
+            columns = [h.writer.trajectory()["heat_flux"][:count] for h in restart.held]
+            kappa.extend(np.stack(columns))
+
+    def _environment(self) -> dict[str, Any]:
+        return environment(self.context.ingredients.device)
+
+    def _create(self, stack: ExitStack, replica: int, state: State, start: Start) -> Writer:
+        """Create the file of a replica, with the start state as its first checkpoint."""
+        about = stage_metadata(
+            self.context.config,
+            self.index,
+            self.system,
+            self.context.ingredients.provenance,
+            self.flux,
+            freedom=self._freedom,
+            target=self.target,
+        )
+        about |= {"replica": replica, "start": start.source, **self._environment()}
+        fresh = Drift(
+            replicas=self.config.replicas,
+            n_atoms=self.system.n_atoms,
+            timestep=self.config.timestep,
+            steps=self.config.steps,
+            target=self.target,
+        )
+        writer = create_file(
+            self.files[replica],
+            self._fields(),
+            self.system,
+            timestep=self.config.timestep,
+            metadata=about,
+            checkpoint=pack(state, fresh, self.config.name)[replica],
+        )
+        stack.callback(writer.abandon)
+        return writer
+
+    @property
+    def _freedom(self) -> int:
+        conserved = self.config.ensemble == "nve"
+        return degrees_of_freedom(self.system.n_atoms, momentum_conserved=conserved)
+
+    def _starts(self) -> list[Start]:
+        """Return the start of every replica, drawn, read or computed again."""
+        run, config, masses = self.context.config, self.config, self.system.masses
+        if self.index > 0:
+            return chain_starts(
+                config,
+                run.stage[self.index - 1],
+                self.context.folder,
+                masses,
+                self._earlier,
+            )
+        count = config.replicas
+        if run.system.velocities == "draw":
+            velocities = draw_velocities(
+                masses,
+                run.system.temperature,
+                seed=run.system.seed,
+                stage=0,
+                replicas=range(count),
+            )
+        else:
+            velocities = np.stack([np.array(self.system.velocities)] * count)
+            if config.ensemble == "nve":
+                remove_momentum(velocities, masses)
+        return [Start(self.system.positions, v, {}) for v in velocities]
+
+    def _earlier(self, state: State, replica: int) -> Engine:
+        """Return an engine of the stage before, for one of its replicas."""
+        self.reporter.say(
+            f"stage {self.config.name}: a start state is computed again from step "
+            f"{state.step} of the stage before",
+            "starting",
+        )
+        return self._engine(self.index - 1, state, [replica], flux=False)
+
+    def _engine(
+        self, index: int, state: State, replicas: Sequence[int], *, flux: bool
+    ) -> Engine:
+        run = self.context.config
+        stage = run.stage[index]
+        integrator = integrator_for(
+            stage,
+            self.system.masses,
+            target=stage.temperature or run.system.temperature,
+            seed=run.system.seed,
+            index=index,
+            replicas=replicas,
+        )
+        return Engine(
+            self.context.ingredients.potential,
+            self.system,
+            state,
+            integrator,
+            flux=self.flux if flux else None,
+        )

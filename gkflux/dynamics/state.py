@@ -1,0 +1,116 @@
+"""The state of a batch of replicas, its kinetic energy, drawn velocities, momentum.
+
+========== ====================== ============================================
+symbol     variable               shape, unit
+========== ====================== ============================================
+r          ``positions``          ``(replicas, n, 3)``, Å, never wrapped
+v          ``velocities``         ``(replicas, n, 3)``, Å/fs
+m          ``masses``             ``(n,)``, amu
+E_kin      ``kinetic_energy``     ``(replicas,)``, eV
+g          ``freedom``            number of degrees of freedom
+Q          ``heat``               ``(replicas,)``, eV taken from a thermostat so far
+========== ====================== ============================================
+
+Everything is float64. Sums run over atoms in their order, one replica after another, so
+they do not depend on which replicas share a batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from gkflux.dynamics import noise
+from stepson.units import BOLTZMANN, KINETIC
+
+__all__ = [
+    "Floats",
+    "State",
+    "degrees_of_freedom",
+    "draw_velocities",
+    "kinetic_energy",
+    "remove_momentum",
+    "temperature",
+]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class State:
+    """Where a batch is: changed in place by the integrators.
+
+    Attributes:
+        step: number of the last completed step of this stage.
+        positions: shape ``(replicas, n, 3)``, Å, unwrapped.
+        velocities: shape ``(replicas, n, 3)``, Å/fs, at the same time as the positions.
+        heat: shape ``(replicas,)``, eV received from a thermostat since step 0.
+    """
+
+    step: int
+    positions: Floats
+    velocities: Floats
+    heat: Floats
+
+    @classmethod
+    def at_rest(cls, positions: Floats, velocities: Floats, step: int = 0) -> "State":
+        """Copy positions and velocities, each ``(replicas, n, 3)``; no heat so far."""
+        r, v = np.array(positions, dtype=np.float64), np.array(velocities, dtype=np.float64)
+        return cls(step, r, v, np.zeros(len(r)))
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas the batch has."""
+        return len(self.positions)
+
+
+@numba.njit(cache=True, nogil=True)
+def _kinetic(velocities, masses, out):  # type: ignore[no-untyped-def]
+    for k in range(velocities.shape[0]):
+        total = 0.0
+        for i in range(velocities.shape[1]):
+            x, y, z = velocities[k, i, 0], velocities[k, i, 1], velocities[k, i, 2]
+            total += masses[i] * (x * x + y * y + z * z)
+        out[k] = total
+
+
+def kinetic_energy(velocities: Floats, masses: Floats) -> Floats:
+    """Return shape ``(replicas,)``: sum of m v²/2, eV."""
+    out = np.empty(len(velocities))
+    _kinetic(velocities, masses, out)
+    out *= 0.5 * KINETIC
+    return out
+
+
+def degrees_of_freedom(n_atoms: int, *, momentum_conserved: bool) -> int:
+    """Return g: 3 n, less 3 where the total momentum is conserved (and n > 1)."""
+    return 3 * n_atoms - (3 if momentum_conserved and n_atoms > 1 else 0)
+
+
+def temperature(kinetic: Floats, freedom: int) -> Floats:
+    """Return 2 E_kin / (g kB), K."""
+    return kinetic * (2.0 / (freedom * BOLTZMANN))
+
+
+def remove_momentum(velocities: Floats, masses: Floats) -> None:
+    """Subtract each replica's centre-of-mass velocity, in place."""
+    total = masses.sum()
+    for v in velocities:
+        v -= (masses[:, None] * v).sum(axis=0) / total
+
+
+def draw_velocities(
+    masses: Floats, kelvin: float, *, seed: int, stage: int, replicas: Sequence[int]
+) -> Floats:
+    """Draw from Maxwell and Boltzmann's distribution; the total momentum is zero.
+
+    Returns:
+        shape ``(replicas, n, 3)``, Å/fs.
+    """
+    width = np.sqrt(BOLTZMANN * kelvin / (KINETIC * masses))[:, None]
+    keys = [noise.key(seed, stage, "velocities", replica) for replica in replicas]
+    drawn = np.stack([width * noise.normals(stream, 0, len(masses)) for stream in keys])
+    remove_momentum(drawn, masses)
+    return drawn
