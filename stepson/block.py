@@ -1,11 +1,11 @@
 """Samples <-> the records that hold them: BLOCK, and SCALARS, which is built alike.
 
-A record holds, for every cadence, the steps of its samples as runs (first, stride, count), and for
-every field chunks: one field x a range of samples x a range of atoms. Small fields stand at the
-front of the payload, so that a reader who wants only them reads only them. Per-atom fields above
-4 MiB are cut into tiles of atoms, so that a few atoms of a large system cost a few chunks; other
-fields are cut along time. A field without bytes (no atoms, no samples) has no chunk. Implements
-"BLOCK", "SCALARS" and "Chunks" of ``spec/son-1.md``.
+A record holds, for every cadence, the steps of its samples as runs (first, stride, count),
+and for every field chunks: one field x a range of samples x a range of atoms. Small fields
+stand at the front of the payload, so that a reader who wants only them reads only them.
+Per-atom fields above 4 MiB are cut into tiles of atoms, so that a few atoms of a large
+system cost a few chunks; other fields are cut along time. A field without bytes (no atoms,
+no samples) has no chunk. Implements "BLOCK", "SCALARS" and "Chunks" of ``spec/son-1.md``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ CHUNK_RAW = 2**22
 MAX_CHUNKS = 128
 MIN_TILE = 1024
 MAX_RUNS = 256
+TRIAL_FRAMES = 128
 MAX_SAMPLES = 2**24
 Array = NDArray[Any]
 Steps = NDArray[np.int64]
@@ -135,7 +136,7 @@ class Encoder:
         many = sum(map(len, runs)) > MAX_RUNS
         for each, found in zip(steps, runs, strict=True):
             if many and len(found) > MAX_RUNS // len(runs):
-                plan = chunk.choose_plan(each, precision=None)
+                plan = chunk.choose_plan(each, precision=None, codec="delta")
                 place = {"field": None, "first": 0, "count": len(each)}
                 stored.append(
                     payload.add(place, chunk.encode(each, plan, verify=self._verify))
@@ -165,11 +166,12 @@ class Encoder:
         self.stored[number] += len(encoded.data)
 
     def _plan(self, field: Field, values: Array) -> chunk.Plan:
-        if field.name not in self._plans:
-            self._plans[field.name] = chunk.choose_plan(
-                values, precision=field.precision, codec=field.codec
-            )
-        return self._plans[field.name]
+        plan = self._plans.get(field.name)
+        # a first block that the clock cut short must not decide for the whole file
+        if plan is None or 0 < 2 * plan.frames <= min(len(values), TRIAL_FRAMES):
+            plan = chunk.choose_plan(values, precision=field.precision, codec=field.codec)
+            self._plans[field.name] = plan
+        return plan
 
 
 @dataclass(frozen=True, slots=True)
