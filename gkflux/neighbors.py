@@ -37,6 +37,16 @@ class Edges(NamedTuple):
     def __len__(self) -> int:
         return len(self.centre)
 
+    def vectors(self, cell: Floats | None) -> Floats:
+        """Return S @ cell, shape ``(E, 3)``, Å.
+
+        Not a matrix product: the bits of a row must not depend on its place in the list.
+        """
+        if cell is None:
+            return np.zeros((len(self), 3))
+        a, b, c = (self.shift[:, k, None] * cell[k] for k in range(3))
+        return np.asarray((a + b) + c, dtype=np.float64)
+
 
 def neighbor_list(
     positions: ArrayLike, cell: ArrayLike | None, pbc: ArrayLike, cutoff: float
@@ -64,8 +74,7 @@ def neighbor_list(
 
 def edge_vectors(positions: Floats, cell: Floats | None, edges: Edges) -> Floats:
     """Return d, shape ``(E, 3)``, Å. The reverse edge has exactly ``-d``, bit for bit."""
-    d = positions[edges.other] - positions[edges.centre]
-    return d if cell is None else d + edges.shift @ cell
+    return (positions[edges.other] - positions[edges.centre]) + edges.vectors(cell)
 
 
 def _box(cell: ArrayLike | None, periodic: NDArray[np.bool_]) -> Floats:

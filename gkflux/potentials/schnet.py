@@ -40,8 +40,8 @@ LN2 = log(2.0)
 class Architecture:
     """The shape of a SchNet; everything else of it is numbers.
 
-    ``features`` F, ``filters`` (None: F), ``interactions`` T, ``gaussians`` G, ``cutoff``
-    r_c in Å, ``readout`` activation, ``readout_features`` (None: F / 2), ``cutoff_function``,
+    ``features`` F, ``filters`` (None: F), ``interactions`` T, ``gaussians`` G, ``cutoff`` r_c
+    in Å, ``readout`` activation, ``readout_features`` (None: F / 2), ``cutoff_function``,
     ``max_z``: rows of the embedding.
     """
 
@@ -52,13 +52,13 @@ class Architecture:
     cutoff: float = 5.0
     readout: Literal["ssp", "silu"] = "ssp"
     readout_features: int | None = None
-    cutoff_function: Literal["cosine", "hard"] = "cosine"
+    cutoff_function: Literal["cosine"] = "cosine"
     max_z: int = 100
 
     def __post_init__(self) -> None:
         for name, known in (
             ("readout", ("ssp", "silu")),
-            ("cutoff_function", ("cosine", "hard")),
+            ("cutoff_function", ("cosine",)),
         ):
             if getattr(self, name) not in known:
                 raise FluxError(f"{name} {getattr(self, name)!r} is not one of {known}")
@@ -98,7 +98,6 @@ class Filter(nn.Module):
         super().__init__()
         g, f = shape.gaussians, shape.n_filters
         self.cutoff = shape.cutoff
-        self.smooth = shape.cutoff_function == "cosine"
         self.register_buffer("centres", torch.linspace(0.0, shape.cutoff, g))
         self.register_buffer("width", torch.tensor(shape.cutoff / (g - 1)))
         self.first = nn.Linear(g, f)
@@ -113,11 +112,7 @@ class Filter(nn.Module):
     def envelope(self, r: Tensor) -> Tensor:
         """f_c(r), shape ``(E,)``; exactly 0 from the cutoff on."""
         inside = (r < self.cutoff).to(r.dtype)
-        return (
-            0.5 * (1.0 + torch.cos(pi / self.cutoff * r)) * inside
-            if self.smooth
-            else inside
-        )
+        return 0.5 * (1.0 + torch.cos(pi / self.cutoff * r)) * inside
 
 
 class Interaction(nn.Module):

@@ -2,17 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gkflux.potentials.autograd import AutogradBatch, evaluate
-from gkflux.potentials.base import Batch, Gather, Result, gather
+from gkflux.potentials.autograd import check_replicas, result
+from gkflux.potentials.base import Batch, Gather, Result, check_elements, gather
 from gkflux.potentials.schnet import SchNet
+from gkflux.potentials.schnet_torch import TorchBatch
 from gkflux.system import System
+
+if TYPE_CHECKING:
+    from gkflux.potentials.schnet_weights import Weights
 
 __all__ = ["SchNetPotential"]
 
@@ -44,19 +49,27 @@ class SchNetPotential:
     ) -> None:
         self.dtype = {"float32": torch.float32, "float64": torch.float64}[dtype]
         self.device = torch.device(device)
-        self.exact_filters = dtype == "float64" if exact_filters is None else exact_filters
+        self.exact_filters = bool(exact_filters) or dtype == "float64"
         self.network = deepcopy(network).to(device=self.device, dtype=self.dtype)
         self.network.requires_grad_(False)
         self.elements = elements
+        self._rows = frozenset(range(1, network.shape.max_z))
         self.cutoff = network.shape.cutoff
         self.layers = network.shape.interactions
-        self.provenance: Mapping[str, Any] = {
+        self.provenance: dict[str, Any] = {
             **(provenance or {}),
             "kind": "schnet",
             "dtype": dtype,
             "layers": self.layers,
             "cutoff": self.cutoff,
+            "exact_filters": self.exact_filters,
         }
+        self._weights: Weights | None = None
+        if not self.exact_filters and self.device.type == "cpu" and find_spec("numba"):
+            from gkflux.potentials import schnet_weights
+
+            self._weights = schnet_weights.Weights.of(deepcopy(network))
+            self.provenance["table_error"] = self._weights.error
 
     def energies(
         self,
@@ -83,8 +96,15 @@ class SchNetPotential:
         compute: Sequence[str] = ("energy", "forces"),
     ) -> Result:
         """See `Potential.__call__`."""
-        return evaluate(self, system, velocities, compute)
+        return result(self.batch([system], skin=0.0), system, velocities, compute)
 
     def batch(self, systems: Sequence[System], *, skin: float | None = None) -> Batch:
-        """See `Potential.batch`."""
-        return AutogradBatch(self, systems)
+        """Engine for dynamics: numba and tables in float32 on a CPU, else plain torch."""
+        check_replicas(systems)
+        for system in systems:
+            check_elements(self.elements or self._rows, system.numbers)
+        if self._weights is None:
+            return TorchBatch(self.network, systems, skin)
+        from gkflux.potentials.schnet_engine import SchNetBatch
+
+        return SchNetBatch(self._weights, systems, skin)

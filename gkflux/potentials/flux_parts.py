@@ -1,0 +1,44 @@
+"""What all engines share of the heat flux, beyond their networks."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gkflux.errors import FluxError
+from stepson.units import KINETIC
+
+__all__ = ["FORMULATIONS", "check_formulation", "convective_flux", "total"]
+
+Floats = NDArray[np.float64]
+
+FORMULATIONS = ("semilocal", "local")
+
+
+def check_formulation(name: str) -> bool:
+    """Return whether the power of messages counts.
+
+    Raises:
+        FluxError: an engine does not have this formulation.
+    """
+    if name not in FORMULATIONS:
+        raise FluxError(
+            f"dynamics computes {' or '.join(FORMULATIONS)}, not {name!r}; the slow "
+            "references are in gkflux.heat_flux"
+        )
+    return name == "semilocal"
+
+
+def convective_flux(masses: Floats, energies: Floats, velocities: Floats) -> Floats:
+    """Sum of (m v^2 / 2 + U_i - u_s) v, ``(R, 3)``, eV Å/fs.
+
+    Args:
+        masses: ``(R, n)``, amu.
+        energies: U_i - u_s, ``(R, n)``, eV.
+        velocities: ``(R, n, 3)``, Å/fs.
+    """
+    square = (velocities[..., 0] ** 2 + velocities[..., 1] ** 2) + velocities[..., 2] ** 2
+    return total((0.5 * KINETIC * masses * square + energies)[..., None] * velocities)
+
+
+def total(values: Floats) -> Floats:
+    """Sum over atoms, axis 1, one after the other: the order is part of the result."""
+    return np.add.accumulate(values, axis=1)[:, -1]
