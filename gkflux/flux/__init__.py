@@ -8,6 +8,7 @@ semilocal      edge powers of any potential: exact, one reverse and one forward 
 local          the virial form: exact for one layer, and why it is wrong for more
 convective     the part that moving atoms carry
 gauge          the reference lattice: fitting it, and noticing atoms that leave it
+virials        per-atom heat-flux virials: the flux without velocities
 references     hardy and unfolded: slow, obvious, on an explicit cluster
 =============  ==========================================================================
 """
@@ -18,6 +19,7 @@ from gkflux.flux.gauge import displacements, fit_lattice, hop, hop_limits
 from gkflux.flux.local import local_power
 from gkflux.flux.references import hardy_flux, hardy_virials, unfolded_flux
 from gkflux.flux.semilocal import EdgePowers, edge_powers
+from gkflux.flux.virials import heat_flux_virials
 
 __all__ = [
     "FORMULATIONS",
@@ -32,6 +34,7 @@ __all__ = [
     "hardy_flux",
     "hardy_virials",
     "heat_flux",
+    "heat_flux_virials",
     "hop",
     "hop_limits",
     "local_power",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gkflux.neighbors import Edges, edge_vectors, neighbor_list
-from gkflux.potentials.base import Potential, check_elements
+from gkflux.potentials.base import Gather, Potential, check_elements
 from gkflux.system import System
 
 __all__ = ["Graph", "Taps", "evaluate", "scatter_rows", "tangents", "to_numpy"]
@@ -70,7 +70,7 @@ class Graph(NamedTuple):
         return cls(edges, *(torch.from_numpy(a).to(_device(potential)) for a in tensors))
 
 
-def evaluate(potential: Potential, graph: Graph, d: Tensor, gather: Taps) -> Tensor:
+def evaluate(potential: Potential, graph: Graph, d: Tensor, gather: Gather) -> Tensor:
     """Energies ``(n,)`` in the dtype of the network, from edge vectors in float64."""
     dtype: torch.dtype = getattr(potential, "dtype", torch.float64)
     return potential.energies(

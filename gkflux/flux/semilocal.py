@@ -87,6 +87,22 @@ class EdgePowers:
         p = self.power if power is None else np.asarray(power)
         return np.asarray(-np.einsum("ea,e->a", d, p))
 
+    def exchange(self, groups: ArrayLike) -> Array:
+        """Power that flows from one group of atoms to another, ``(k, k)``, eV/fs.
+
+        Args:
+            groups: shape ``(n,)``, the group of every atom, 0 to k - 1.
+
+        Returns:
+            entry ``[a, b]`` is what b receives from a, less what it gives; a column sums to
+            the gain of its group. Groups on either side of a surface: the heat through it.
+        """
+        labels = np.asarray(groups, dtype=np.int64)
+        edges, k = self.graph.edges, int(labels.max()) + 1
+        way = labels[edges.other] * k + labels[edges.centre]
+        given = np.bincount(way, self.power, k * k).reshape(k, k)
+        return np.asarray(given - given.T)
+
     def imbalance(self) -> Array:
         """``(n,)``, eV/fs: dE_i/dt less what flows in and out, zero up to rounding."""
         edges, n = self.graph.edges, len(self.energies)
