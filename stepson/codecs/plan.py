@@ -29,7 +29,7 @@ __all__ = ["SMALL", "Plan", "choose_plan"]
 SMALL = 256
 """Bytes of a frame up to which a field gets a fixed plan."""
 
-_PRICE = 0.03
+_PRICE = 0.05
 _FRAMES, _COLUMNS = 128, 1536
 _FITTED = (2, 3, 4, 5, 6, 8)
 _CODER = {"coder": "zstd", "level": 1}
