@@ -99,31 +99,24 @@ class AutogradBatch:
         lattice: Floats | None = None,
         convective: bool = True,
     ) -> FluxResult:
-        """See `Batch.heat_flux`; one generic flux a replica and a gauge."""
-        from gkflux.flux import heat_flux
+        """See `Batch.heat_flux`; one generic evaluation a replica."""
+        from gkflux.flux import fluxes
 
         if self._positions is None:
             raise FluxError("heat_flux() uses the features of forces(): call that first")
-        gauges = [("none", convective)] + ([] if lattice is None else [("lattice", False)])
-        rows: list[list[Floats]] = []
-        for r, system in enumerate(self.systems):
-            now = system.moved(self._positions[r])
-            rows.append(
-                [
-                    heat_flux(
-                        self.potential,
-                        now,
-                        velocities[r],
-                        formulation=formulation,
-                        convective=with_atoms,
-                        gauge=gauge,
-                        lattice=lattice if gauge == "lattice" else None,
-                    )
-                    for gauge, with_atoms in gauges
-                ]
+        found = [
+            fluxes(
+                self.potential,
+                system.moved(self._positions[r]),
+                velocities[r],
+                formulation=formulation,
+                lattice=lattice,
+                convective=convective,
             )
-        stacked = np.array(rows)
-        return FluxResult(stacked[:, 0], None if lattice is None else stacked[:, 1])
+            for r, system in enumerate(self.systems)
+        ]
+        plain, sites = (np.array(column) for column in zip(*found, strict=True))
+        return FluxResult(plain, None if lattice is None else sites)
 
 
 def check_replicas(systems: Sequence[System]) -> None:

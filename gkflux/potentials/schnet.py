@@ -40,9 +40,9 @@ LN2 = log(2.0)
 class Architecture:
     """The shape of a SchNet; everything else of it is numbers.
 
-    ``features`` F, ``filters`` (None: F), ``interactions`` T, ``gaussians`` G, ``cutoff`` r_c
-    in Å, ``readout`` activation, ``readout_features`` (None: F / 2), ``cutoff_function``,
-    ``max_z``: rows of the embedding.
+    ``features`` F, ``filters`` (None: F), ``interactions`` T, ``gaussians`` G, ``cutoff``
+    r_c in Å, ``readout`` activation, ``readout_features`` (None: F / 2),
+    ``cutoff_function``, and ``max_z``, rows of the embedding.
     """
 
     features: int = 128

@@ -2,8 +2,8 @@
 
 Rows of features of all replicas lie in one array, n atoms of each padded to whole blocks,
 and widths padded to whole vectors with zeros (`schnet_dense`). Passes (`schnet_kernels`)
-run over all of them at once; every row is computed from its own edges only, so a replica has
-the same bits in any company, with any number of threads, at any age of its neighbour list.
+run over all of them at once; every row is computed from its own edges only, so a replica
+has the same bits in any company, with any number of threads, at any age of its list.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from gkflux.potentials.schnet_dense import BLOCK
 from gkflux.potentials.schnet_rows import Geometry
 from gkflux.potentials.schnet_weights import Weights
 from gkflux.potentials.skin import SkinLists, reverse_edges
+from gkflux.potentials.threads import ThreadChoice
 from gkflux.system import System
 
 __all__ = ["SchNetBatch"]
@@ -45,6 +46,7 @@ class SchNetBatch:
         self.padded = -(-self.n // BLOCK) * BLOCK
         self._systems = list(systems)
         self._lists = SkinLists(systems, weights.cutoff, skin)
+        self._threads, self._flux_threads = ThreadChoice(), ThreadChoice()
         self._calls = 0
         self._species = weights.species(systems[0].numbers)
         self._references = weights.references(systems[0].numbers)
@@ -87,10 +89,8 @@ class SchNetBatch:
                 f"{(self.replicas, self.n, 3)}"
             )
         g = self._update(positions)
-        kernels.geometry(self._positions, g, self.weights.scale, self.weights.intervals)
-        self._forward(g)
-        self._backward(g)
-        kernels.collect(g, self._forces, self._virials)
+        with self._threads.timed():
+            self._passes(g)
         self._calls += 1
         self._energies = self._rows(self._u) * self.weights.stddev + (
             self._references + self.weights.offset
@@ -101,6 +101,13 @@ class SchNetBatch:
             self._rows(self._forces).copy(),
             total(self._rows(self._virials)),
         )
+
+    def _passes(self, g: Geometry) -> None:
+        w = self.weights
+        kernels.geometry(self._positions, g, w.scale, w.intervals)
+        self._forward(g)
+        self._backward(g)
+        kernels.collect(g, self._forces, self._virials)
 
     def _update(self, positions: Floats) -> Geometry:
         self._rows(self._positions)[:] = positions
@@ -168,11 +175,12 @@ class SchNetBatch:
         messages = check_formulation(formulation) and len(self.weights.layers) > 1
         self._rows(self._velocities)[:] = velocities
         self._rows(self._lattice)[:] = 0.0 if lattice is None else lattice
-        if messages:
-            self._tangent(self._geometry)
-        kernels.flux(
-            self._geometry, messages, self._velocities, self._lattice, self._fluxes
-        )
+        with self._flux_threads.timed():
+            if messages:
+                self._tangent(self._geometry)
+            kernels.flux(
+                self._geometry, messages, self._velocities, self._lattice, self._fluxes
+            )
         plain, gauged = np.moveaxis(total(self._rows(self._fluxes)), 1, 0)
         if convective:
             energies = self._energies - self._references

@@ -69,7 +69,7 @@ class SchNetPotential:
             from gkflux.potentials import schnet_weights
 
             self._weights = schnet_weights.Weights.of(deepcopy(network))
-            self.provenance["table_error"] = self._weights.error
+            self.provenance["table_error"] = self._check_tables(network)
 
     def energies(
         self,
@@ -83,6 +83,31 @@ class SchNetPotential:
         """U_i by the plain network; see `Potential.energies`."""
         u = self.network(numbers, d, centre, other, n_atoms, gather)
         return torch.as_tensor(u)
+
+    def _check_tables(self, network: SchNet) -> dict[str, float]:
+        """Compare the engine with the exact network in float64, on atoms anywhere.
+
+        Returns:
+            the errors of the tables, and the largest of ``energy``, eV an atom, ``forces``
+            and ``flux``, each relative to the largest component.
+        """
+        assert self._weights is not None
+        system = _anywhere(self.cutoff, sorted(self.elements or self._rows)[:2])
+        engines = (
+            self.batch([system]),
+            TorchBatch(deepcopy(network).double(), [system], 0.0),
+        )
+        found = []
+        for engine in engines:
+            e = engine.forces(system.positions[None])
+            found.append((e, engine.heat_flux(system.positions[None]).plain))
+        (fast, fast_flux), (exact, exact_flux) = found
+        return {
+            **self._weights.error,
+            "energy": float(np.abs(fast.energies - exact.energies).max()),
+            "forces": _relative(fast.forces, exact.forces),
+            "flux": _relative(fast_flux, exact_flux),
+        }
 
     def reference_energies(self, numbers: NDArray[np.int64]) -> Floats:
         """u_s = mean + atomref, shape ``(n,)``, eV."""
@@ -108,3 +133,15 @@ class SchNetPotential:
         from gkflux.potentials.schnet_engine import SchNetBatch
 
         return SchNetBatch(self._weights, systems, skin)
+
+
+def _anywhere(cutoff: float, species: Sequence[int]) -> System:
+    """A cluster of 27 atoms at random places of a grid, with distances of every length."""
+    grid = np.stack(np.meshgrid(*[np.arange(3.0)] * 3), axis=-1).reshape(-1, 3)
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, grid.shape)
+    numbers = np.resize(np.array(species, dtype=np.int64), len(grid))
+    return System(positions=(grid + noise) * cutoff / 2, numbers=numbers)
+
+
+def _relative(values: Floats, exact: Floats) -> float:
+    return float(np.abs(values - exact).max() / np.abs(exact).max(initial=1e-300))

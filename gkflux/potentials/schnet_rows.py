@@ -174,7 +174,7 @@ def slopes(
 def powers(
     c: int, g: Geometry, table: Table, bm: Vector, ydot: Matrix, fresh: bool
 ) -> None:
-    """Add the sum over features of bm_c W ydot_o to the power of the edges of c, or to 0."""
+    """Add bm_c . W ydot_o to the power of the edges of c; ``fresh``: start at zero."""
     for e in range(g.row[c], g.row[c + 1]):
         i = g.interval[e]
         if fresh:

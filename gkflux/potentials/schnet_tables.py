@@ -1,8 +1,9 @@
 """Filters as tables: W(r) is a function of one number.
 
-Cubic Hermite interpolation between 512 intervals of [0, r_c], values and slopes exact at the
-nodes, in float64 before they are rounded to float32. The error of forces is that of
-float32 itself. Value and slope end in exact zeros at the cutoff, so an edge beyond it adds nothing.
+Cubic Hermite interpolation between 512 intervals of [0, r_c], values and slopes exact at
+the nodes, in float64 before they are rounded to float32. The error of forces is that of
+float32 itself. Value and slope end in exact zeros at the cutoff: an edge beyond it adds
+nothing.
 """
 
 from math import pi
