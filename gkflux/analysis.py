@@ -8,22 +8,20 @@ from dataclasses import dataclass
 from math import nan, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gkflux.correlate import Float
 from gkflux.errors import FluxError
-from gkflux.estimators.blocks import (
-    block_values,
-    excess,
-    log_estimate,
-    log_zeros,
-    replica_values,
-)
+from gkflux.estimators.blocks import block_values, excess, log_estimate, log_zeros
 from gkflux.estimators.cepstral import Cepstrum, cepstrum, schur_power
 from gkflux.estimators.estimate import Estimate, mean_estimate
 from gkflux.estimators.first_dip import Dip, cumulative, find_dip, hann, vibes
-from gkflux.reduce import Reduced, Settings, correlation_time
+from gkflux.plan import Settings, correlation_time
+from gkflux.reduce import Reduced
 from gkflux.spectrum import Spectrum
 from stepson.units import BOLTZMANN, CONDUCTIVITY
+
+Complex = NDArray[np.complex128]
 
 __all__ = ["PREFACTOR", "Analysis", "analyse"]
 
@@ -51,7 +49,7 @@ class Analysis:
     spectrum: Spectrum
     dip: Dip
     blocks: Float
-    """Diagonal mean of every block, W/(m K)."""
+    """kappa of every block, W/(m K)."""
     replicas: Float
     """Of every run, W/(m K)."""
     logs: Float
@@ -78,10 +76,7 @@ def analyse(data: Reduced, settings: Settings) -> Analysis:
         methods["replicas"] = log_estimate("replicas", runs, run_weights, prefactor / 2)
     dip, curves, blocks = _dip(data, prefactor, settings)
     if len(blocks):
-        diagonal = np.einsum("naa->n", blocks) / data.components
-        methods["blocks"] = mean_estimate("blocks", diagonal)
-    else:
-        diagonal = np.zeros(0)
+        methods["blocks"] = mean_estimate("blocks", blocks)
     methods["first_dip"] = _dip_estimate(dip, methods.get("blocks"), data)
     record, reason = _record(methods, settings)
     tensor, tensor_std = _tensor(spectrum, fit, data.components, prefactor)
@@ -98,7 +93,7 @@ def analyse(data: Reduced, settings: Settings) -> Analysis:
         fit,
         spectrum,
         dip,
-        diagonal,
+        blocks,
         prefactor / 2 * np.exp(runs),
         logs,
         data.components,
@@ -119,7 +114,7 @@ def _fit(spectrum: Spectrum, components: int, settings: Settings) -> Cepstrum:
 
 def _currents(
     spectrum: Spectrum, chosen: "range | tuple[int, ...]", components: int
-) -> "np.ndarray[tuple[int, ...], np.dtype[np.complex128]]":
+) -> Complex:
     """Sum the density matrices of the currents over the chosen components."""
     matrix = spectrum.matrix
     currents = matrix.shape[1] // components
@@ -129,7 +124,8 @@ def _currents(
         ]
         for a in chosen
     ]
-    return np.sum(blocks, axis=0)
+    total: Complex = np.sum(blocks, axis=0)
+    return total
 
 
 def _cepstral(name: str, fit: Cepstrum, cutoff: int, prefactor: float) -> Estimate:
@@ -151,13 +147,13 @@ def _groups(data: Reduced, fit: Cepstrum) -> tuple[Float, Float]:
 
 def _run_logs(data: Reduced, fit: Cepstrum) -> tuple[Float, Float]:
     """L0 of every run that has a segment."""
-    found = [s for s in data.run_spectra if s.segments]
-    if data.channels != data.components or not found:
+    segments = np.array(data.run_segments, dtype=float)
+    known = segments > 0
+    if data.channels != data.components or not known.any():
         return np.zeros(0), np.zeros(0)
-    segments = np.array([s.segments for s in found], dtype=float)
-    dofs = segments * data.components
-    powers = np.array([s.groups.sum(axis=0) for s in found]) / dofs[:, None]
-    return log_zeros(powers, dofs, length=fit.length, cutoff=fit.cutoff), segments
+    dofs = segments[known] * data.components
+    powers = np.array(data.run_powers)[known] / dofs[:, None]
+    return log_zeros(powers, dofs, length=fit.length, cutoff=fit.cutoff), segments[known]
 
 
 def _dip(
@@ -170,15 +166,15 @@ def _dip(
     mean = np.einsum("kaa->k", integral) / data.components
     dip = find_dip(mean, spacing=data.spacing, window=data.plan.filter_window)
     curves = {
-        "lag_time": np.arange(reach) * data.spacing,
+        "lag_time": np.arange(reach, dtype=np.float64) * data.spacing,
         "autocorrelation": autocorrelation,
         "kappa_cumulative": integral,
         "kappa_cumulative_filtered": dip.curve,
         "autocorrelation_filtered": dip.slope / prefactor,
     }
-    stride = data.curve_stride
+    stride = data.plan.curve_stride
     if dip.index < 0 or len(data.block_curves) < 2:
-        return dip, curves, np.zeros((0, data.components, data.components))
+        return dip, curves, np.zeros(0)
     blocks = prefactor * block_values(
         data.block_curves,
         index=dip.index / stride,
@@ -232,7 +228,7 @@ def _tensor(
     errors = np.full_like(tensor, nan)
 
     def element(
-        matrix: "np.ndarray[tuple[int, ...], np.dtype[np.complex128]]",
+        matrix: Complex,
     ) -> tuple[float, float]:
         power, dof = schur_power(matrix, spectrum.segments)
         one = cepstrum(power, dof=dof, length=spectrum.length, cutoff=fit.cutoff)
@@ -274,15 +270,8 @@ def _spectral_curves(
 ) -> dict[str, Float]:
     """Spectra in W/(m K), kappa against K and against f*."""
     spectrum = data.spectra[data.plan.skip]
-    survey = [s.spectrum.scaled(s.scale) for s in data.surveys if s.spectrum.segments]
-    longest = max(s.length for s in survey)
-    whole = [s for s in survey if s.length == longest]
-    total = whole[0]
-    for part in whole[1:]:
-        total = total.merge(part)
-    heat = np.einsum(
-        "kaa->k", total.matrix[:, : data.components, : data.components]
-    ).real / (total.segments * data.components)
+    total, n = data.survey_spectrum, data.components
+    heat = np.einsum("kaa->k", total.matrix[:, :n, :n]).real / (total.segments * n)
     scan = np.array(
         [_scan_row(data.spectra[s], data, settings, prefactor) for s in data.plan.skips]
     )
@@ -305,8 +294,7 @@ def _spectral_curves(
         "fstar": scan[:, 0],
         "kappa_of_fstar": scan[:, 1],
         "kappa_of_fstar_std": scan[:, 2],
-        "block_curves": prefactor
-        * np.array([np.einsum("kaa->k", c) / data.components for c in data.block_curves]),
+        "block_curves": prefactor * np.array(data.block_curves),
     }
 
 
@@ -318,8 +306,3 @@ def _scan_row(
     fit = _fit(spectrum, data.components, settings)
     kappa = prefactor / 2 * fit.zero
     return spectrum.nyquist, kappa, kappa * fit.log_zero_std()
-
-
-def replica_integrals(data: Reduced, blocks: Float) -> Float:
-    """Average the block values of each run."""
-    return replica_values(blocks, data.block_runs)

@@ -16,7 +16,9 @@ from gkflux.correlate import Float
 from gkflux.estimators.blocks import z_halves
 from gkflux.estimators.estimate import quantile
 from gkflux.moments import Drift, drift
-from gkflux.reduce import MOMENT_BLOCKS, Reduced, Settings, Survey
+from gkflux.plan import Settings
+from gkflux.reduce import Reduced
+from gkflux.survey import MOMENT_BLOCKS, Survey
 from stepson.units import BOLTZMANN
 
 __all__ = ["CONVERGED", "NO_ERROR", "Check", "Status", "aliasing", "make_checks", "verdict"]
@@ -41,7 +43,7 @@ class Check:
 
 def correlation_times(data: Reduced, found: Analysis) -> float:
     """Independent components x length of all runs, in correlation times."""
-    samples = sum(stop - start for s in data.surveys for start, stop in s.pieces)
+    samples = sum(s.samples for s in data.surveys)
     return found.components * samples * data.spacing / found.tau
 
 
@@ -56,21 +58,33 @@ def verdict(data: Reduced, found: Analysis, settings: Settings) -> tuple[str, st
         )
     if length < CONVERGED:
         return "error too small", (
-            f"the error bar is too small: the data are {length:.0f} correlation times long "
-            f"({tau}), it is sound from {CONVERGED:.0f}; about {CONVERGED / length:.1f} times "
-            "as much data are needed"
+            f"error bar too small: the data are {length:.0f} correlation times long "
+            f"({tau}), it "
+            f"is sound from {CONVERGED:.0f}; about {_times(CONVERGED / length)} as much "
+            "data "
+            "are needed"
         )
     relative = found.record.half_width() / quantile(0.95, np.inf) / abs(found.record.kappa)
-    if not isfinite(relative) or relative > settings.relative_error * 1.005:
-        times = (relative / settings.relative_error) ** 2
+    percent = f"{100 * relative:.{0 if relative > 0.095 else 1}f} %"
+    if not isfinite(relative):
+        return (
+            "no error bar",
+            f"no error bar: {found.record.method} gives none from these data",
+        )
+    if relative > settings.relative_error * 1.005:
+        times = _times((relative / settings.relative_error) ** 2)
         return "more data needed", (
-            f"the error bar is sound, {100 * relative:.0f} % of kappa; for "
-            f"{100 * settings.relative_error:.0f} % about {times:.1f} times as much data are "
-            f"needed ({tau}, {length:.0f} correlation times)"
+            f"more data needed: the error bar is sound, and {percent} of kappa; "
+            f"{100 * settings.relative_error:.3g} % needs about {times} as much data "
+            f"({tau}, {length:.0f} correlation times)"
         )
     return "converged", (
-        f"converged: {100 * relative:.1f} % error from {length:.0f} correlation times ({tau})"
+        f"converged: {percent} error from {length:.0f} correlation times ({tau})"
     )
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.1f} times" if factor < 10 else f"{factor:.0f} times"
 
 
 def _time(value: float) -> str:
@@ -106,7 +120,8 @@ def _spacing(data: Reduced) -> Check:
     return Check(
         "spacing",
         "warn",
-        f"{gaps} gaps in the series, {every} apart elsewhere; no correlation is taken across a "
+        f"{gaps} gaps in the series, {every} apart elsewhere; no correlation is taken "
+        "across a "
         "gap, and what follows it counts as another run",
     )
 
@@ -143,7 +158,8 @@ def aliasing(spectrum: Float, frequency: Float) -> Check:
     share = float(spectrum[high].sum() / spectrum.sum())
     edge = float(smooth[-1] / smooth.max())
     words = (
-        f"{100 * share:.1f} % of the power above 0.8 Nyquist ({0.8 * frequency[-1]:.3g} THz), "
+        f"{100 * share:.1f} % of the power above 0.8 Nyquist ({0.8 * frequency[-1]:.3g} "
+        "THz), "
         f"density at the edge {100 * edge:.1f} % of the maximum"
     )
     if share <= 0.05 and edge <= 0.02:
@@ -170,9 +186,7 @@ def _fits(data: Reduced, name: str) -> Iterator[tuple[Survey, Drift]]:
 
 
 def _energy(data: Reduced) -> Check | None:
-    """Drift of the total energy, as the temperature it would be if all of it were
-    kinetic.
-    """
+    """Drift of the total energy, as a temperature: what if all of it were kinetic."""
     worst, where, relative = 0.0, "", 0.0
     known = False
     for found, fit in _fits(data, "energy"):
@@ -228,7 +242,7 @@ def _temperature(data: Reduced) -> Check | None:
 
 def _mean_flux(data: Reduced, found: Analysis) -> Check:
     """Mean of J against its error, sqrt(S(0)/length), with Bonferroni over components."""
-    length = sum(stop - start for s in data.surveys for start, stop in s.pieces)
+    length = sum(s.samples for s in data.surveys)
     error = sqrt(found.cepstrum.zero / (length * data.spacing))
     z = float(np.abs(data.lags.mean).max() / error)
     limit = quantile(1 - 0.01 / found.components, np.inf)
@@ -237,7 +251,8 @@ def _mean_flux(data: Reduced, found: Analysis) -> Check:
     return Check(
         "mean flux",
         "warn",
-        f"the mean flux is {z:.1f} sigma from zero: a momentum that was not removed, hopping "
+        f"the mean flux is {z:.1f} sigma from zero: a momentum that was not removed, "
+        "hopping "
         "atoms, or a system out of equilibrium; the mean is removed before integrating",
     )
 
@@ -338,7 +353,8 @@ def _thermodynamics(data: Reduced) -> Check:
     return Check(
         "temperature and volume",
         "pass",
-        f"T = {np.mean(t):.2f} K ({source}), V = {volume:.1f} Å³, those of the frames analysed",
+        f"T = {np.mean(t):.2f} K ({source}), V = {volume:.1f} Å³, those of the frames "
+        "analysed",
     )
 
 
@@ -349,7 +365,8 @@ def _diffusion(data: Reduced) -> Check | None:
     return Check(
         "diffusion",
         "warn",
-        "species diffuse and no mass currents were given: kappa of a mixture is then too large "
+        "species diffuse and no mass currents were given: kappa of a mixture is then too "
+        "large "
         "(molten NaCl: 0.644 instead of 0.498); give currents=",
     )
 
@@ -359,7 +376,10 @@ def _aic(found: Analysis) -> Check | None:
     if plain.kappa == twice.kappa or found.cepstrum.cutoff <= found.cepstrum.cutoff_aic:
         return None
     step = abs(twice.kappa - plain.kappa) / sqrt(max(twice.std**2 - plain.std**2, 1e-300))
-    words = f"K = {found.cepstrum.cutoff} and K_AIC = {found.cepstrum.cutoff_aic} give {twice.kappa:.3g} and {plain.kappa:.3g}"
+    words = (
+        f"K = {found.cepstrum.cutoff} gives {twice.kappa:.3g}, "
+        f"K_AIC = {found.cepstrum.cutoff_aic} gives {plain.kappa:.3g}"
+    )
     if step < 2.5:
         return Check("cut-off", "pass", words)
     return Check(

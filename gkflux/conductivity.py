@@ -7,7 +7,8 @@ J is the **extensive** heat flux in eV Å/fs. Codes that store J/V are converted
 the way
 in: mixing them up is a silent factor V² in kappa.
 
-The module is not called ``kappa``, because importing it would hide the function `gkflux.kappa`.
+The module is not called ``kappa``, because importing it would hide the function
+`gkflux.kappa`.
 """
 
 import json
@@ -24,9 +25,11 @@ from gkflux.analysis import Analysis, analyse
 from gkflux.checks import Check, make_checks, verdict
 from gkflux.correlate import Float
 from gkflux.errors import FluxError
-from gkflux.estimators.estimate import Estimate, quantile
-from gkflux.reduce import Plan, Reduced, Settings, accumulate, plan, survey
+from gkflux.estimators.estimate import Estimate, quantile, rounded
+from gkflux.plan import Plan, Settings, plan
+from gkflux.reduce import Reduced, accumulate
 from gkflux.runs import Run, array_run
+from gkflux.survey import Survey, check_temperatures, survey_all
 from stepson.units import BOLTZMANN, CONDUCTIVITY
 
 __all__ = ["GreenKubo", "kappa", "prefactor"]
@@ -117,7 +120,7 @@ class GreenKubo:
             volume: Å³, for files without a cell.
             workers: threads, one run each.
             progress: called with (what is done, done, of how many).
-            options: fields of `gkflux.reduce.Settings`: mode, method, fstar, lag ...
+            options: fields of `gkflux.plan.Settings`: mode, method, fstar, lag ...
 
         Raises:
             FluxError: nothing to analyse, or runs that must not be pooled.
@@ -150,7 +153,7 @@ class GreenKubo:
             "temperature_K": self.temperature,
             "volume_A3": self.volume,
             "prefactor": {
-                "formula": "1 / (kB T^2 V), J extensive in eV Å/fs, time in fs, result in W/(m K)",
+                "formula": "1 / (kB T^2 V); J extensive, eV Å/fs; time, fs; kappa, W/(m K)",
                 "value": prefactor(self.temperature, self.volume),
                 "kB_eV_per_K": BOLTZMANN,
                 "eV_per_A_fs_K_in_W_per_m_K": CONDUCTIVITY,
@@ -193,7 +196,8 @@ class GreenKubo:
         return write_report(self, Path(path))
 
     def __repr__(self) -> str:
-        return f"GreenKubo(kappa={self.kappa:.4g} ± {self.kappa_std:.2g} W/(m K), {self.status})"
+        number = rounded(self.kappa, self.kappa_std)
+        return f"GreenKubo(kappa={number} W/(m K), {self.status})"
 
     def __str__(self) -> str:
         lines = [
@@ -227,7 +231,7 @@ def kappa(
         temperature: mean kinetic temperature, K, or its series, shape (n,).
         currents: mass currents of a fluid of several species, shape (M - 1, n, 3); one
             run only.
-        options: fields of `gkflux.reduce.Settings`.
+        options: fields of `gkflux.plan.Settings`.
 
     Raises:
         FluxError: shapes that do not fit, an unknown option, or no finite data.
@@ -278,13 +282,11 @@ def reduce_runs(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> GreenKubo:
     """Run both passes over `runs` and analyse what they give."""
-    surveys = []
-    for number, run in enumerate(runs, start=1):
-        surveys.append(survey(run))
-        if progress is not None:
-            progress(f"surveyed {run.name}", number, len(runs))
-    chosen = plan(surveys, settings)
-    data = accumulate(surveys, chosen, progress=progress, workers=workers)
+    surveys, spectrum = survey_all(runs, workers=workers, progress=progress)
+    check_temperatures(surveys)
+    lengths = [stop - start for s in surveys for start, stop in s.pieces]
+    chosen = plan(lengths, runs[0].spacing, spectrum, settings)
+    data = accumulate(surveys, spectrum, chosen, workers=workers, progress=progress)
     found = analyse(data, settings)
     return _result(data, found, chosen, settings)
 
@@ -314,7 +316,7 @@ def _result(data: Reduced, found: Analysis, chosen: Plan, settings: Settings) ->
     )
 
 
-def _input(found: Any) -> dict[str, Any]:
+def _input(found: Survey) -> dict[str, Any]:
     return {
         "name": found.run.name,
         "samples": found.run.samples,
@@ -349,6 +351,7 @@ def _settings(
         "cut_fs": found.dip.time,
         "block_samples": chosen.block,
         "blocks": len(data.block_curves),
+        "block_curve_stride": data.plan.curve_stride,
     }
 
 

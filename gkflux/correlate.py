@@ -84,7 +84,8 @@ class LagState:
     @property
     def pairs(self) -> Float:
         """Number of pairs at each lag, max(0, n - k), shape (W+1,)."""
-        return np.maximum(0.0, self.count - np.arange(self.window + 1.0))
+        pairs: Float = np.maximum(0.0, self.count - np.arange(self.window + 1.0))
+        return pairs
 
     def edge_sums(self) -> tuple[Float, Float]:
         """Return sum_{t>=k} x and sum_{t<n-k} x for every lag, both of shape (W+1, C)."""
@@ -257,8 +258,9 @@ class PooledLags:
         return self.total / max(1, self.count)
 
     def finalize(self, *, mean: Float | None = None, biased: bool = False) -> Float:
-        r"""Return the autocorrelation :math:`C_{ab}(k) = \langle x_a(t+k)\, x_b(t)
-        \rangle`.
+        r"""Return the autocorrelation.
+
+        .. math:: C_{ab}(k) = \langle x_a(t+k)\, x_b(t) \rangle
 
         Args:
             mean: taken off every sample, shape (C,); default the mean of all samples, zeros

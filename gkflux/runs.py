@@ -1,5 +1,4 @@
-"""Where a reduction reads from: contiguous series of heat flux with their scalars, in
-chunks.
+"""Where a reduction reads from: series of heat flux with their scalars, in chunks.
 
 A `Run` is one molecular dynamics run, however many files it fills, or an array in memory.
 It can be read from its beginning as often as needed, a chunk at a time, so that nothing
@@ -123,7 +122,8 @@ def _columns(flux: ArrayLike, currents: ArrayLike | None) -> Float:
     rows = np.asarray(flux, dtype=np.float64)
     if rows.ndim != 2 or not 1 <= rows.shape[1] <= 3:
         raise FluxError(
-            f"the flux has shape {rows.shape}, expected (n, 3): one row a sample, J extensive"
+            f"the flux has shape {rows.shape}, expected (n, 3): one row a sample, J "
+            "extensive"
         )
     if len(rows) < 16:
         raise FluxError(f"{len(rows)} samples of the flux are too few to correlate")
@@ -132,6 +132,7 @@ def _columns(flux: ArrayLike, currents: ArrayLike | None) -> Float:
     extra = np.asarray(currents, dtype=np.float64)
     if extra.ndim != 3 or extra.shape[1:] != rows.shape:
         raise FluxError(
-            f"currents of shape {extra.shape}, expected (M - 1, {len(rows)}, {rows.shape[1]})"
+            f"currents of shape {extra.shape}, expected (M - 1, {len(rows)}, "
+            f"{rows.shape[1]})"
         )
     return np.concatenate([rows, *extra], axis=1)

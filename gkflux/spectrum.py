@@ -78,7 +78,7 @@ class Spectrum:
     @property
     def frequency(self) -> Float:
         """Frequencies of the bins, THz, shape (N_s // 2 + 1,)."""
-        bins: Float = np.fft.rfftfreq(self.length, self.spacing) * 1e3
+        bins: Float = 1e3 * np.asarray(fft.rfftfreq(self.length, self.spacing), np.float64)
         return bins
 
     @property

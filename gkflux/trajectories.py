@@ -1,16 +1,15 @@
 """From ``.son`` files to runs: what may be pooled, what is joined, what is refused.
 
-Stages in the microcanonical ensemble are taken, others only when asked for: a thermostat damps the
-flux correlations. Files that continue one another are joined, the rest are pooled. A file
-given twice, overlapping steps, or runs of different model, atoms, cell, timestep, gauge or target
-temperature are refused, with the difference. Nothing here looks at a frame: metadata and the
-index only.
+Stages in the microcanonical ensemble are taken, others only when asked for: a thermostat
+damps the flux correlations. Files that continue one another are joined, the rest are
+pooled. A file given twice, overlapping steps, or runs of different model, atoms, cell,
+timestep, gauge or target temperature are refused, with the difference. Nothing here looks
+at a frame: metadata and the index only.
 """
 
 import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from gkflux.correlate import Float
 from gkflux.errors import FluxError
 from gkflux.runs import Chunk, Run
 
-__all__ = ["check_temperatures", "find_files", "trajectory_runs"]
+__all__ = ["find_files", "trajectory_runs"]
 
 FRAMES = 1 << 16
 """Frames of a batch: a few megabytes of small columns."""
@@ -98,7 +97,8 @@ def _open(path: str) -> _File:
     trajectory = stepson.open(path)
     if "heat_flux" not in trajectory.fields:
         raise FluxError(
-            f"{path}: no field heat_flux, only {', '.join(trajectory.fields)}; record it with "
+            f"{path}: no field heat_flux, only {', '.join(trajectory.fields)}; record it "
+            "with "
             "`heat_flux = {{ every = 2 }}` in the stage"
         )
     steps = trajectory["heat_flux"].steps
@@ -132,7 +132,9 @@ def _facts(trajectory: Any, field: Any) -> dict[str, Any]:
         "stage": stage.get("name") if isinstance(stage, Mapping) else stage,
         "replica": metadata.get("replica"),
         "potential_file": potential.get("file") if isinstance(potential, Mapping) else None,
-        "potential_sha256": potential.get("sha256") if isinstance(potential, Mapping) else None,
+        "potential_sha256": potential.get("sha256")
+        if isinstance(potential, Mapping)
+        else None,
         "atoms": len(metadata["numbers"]) if "numbers" in metadata else None,
         "degrees_of_freedom": metadata.get("degrees_of_freedom"),
         "target_K": metadata.get("temperature"),
@@ -165,7 +167,8 @@ def _microcanonical(files: list[_File]) -> list[_File]:
     if not kept:
         kinds = ", ".join(sorted({str(f.facts["ensemble"]) for f in files}))
         raise FluxError(
-            f"only {kinds} stages: a thermostat damps the correlations of the flux; give the "
+            f"only {kinds} stages: a thermostat damps the correlations of the flux; give "
+            "the "
             "files of an nve stage, or ask for any ensemble"
         )
     return kept
@@ -206,7 +209,7 @@ def _differences(first: _File, other: _File) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _join(files: Sequence[_File]) -> list[list[_File]]:
-    """Chain the files that continue one another: same stage and replica, steps that follow."""
+    """Chain the files that continue one another: parent and steps that follow."""
     groups: list[list[_File]] = []
     for file in sorted(files, key=lambda f: f.steps[0]):
         for group in groups:
@@ -228,7 +231,8 @@ def _continues(first: _File, second: _File) -> bool:
         return False
     if second.steps[0] <= first.steps[1]:
         raise FluxError(
-            f"{second.path} starts at step {second.steps[0]}, {first.path}, which it continues, "
+            f"{second.path} starts at step {second.steps[0]}, {first.path}, which it "
+            "continues, "
             f"ends at step {first.steps[1]}: the steps overlap"
         )
     return True
@@ -281,17 +285,3 @@ def _total_energy(
         )
         scalars["energy"] = (steps, potential[1][mine] + kinetic[1][theirs])
     return scalars
-
-
-def check_temperatures(names: Sequence[str], means: Sequence[float], freedom: float) -> None:
-    """Refuse runs without a target whose mean temperatures differ by more than 5 sqrt(2/g) T.
-
-    Raises:
-        FluxError: naming the two runs.
-    """
-    low, high = int(np.argmin(means)), int(np.argmax(means))
-    if means[high] - means[low] > 5 * sqrt(2 / freedom) * means[low]:
-        raise FluxError(
-            f"{names[low]} has T = {means[low]:.1f} K, {names[high]} has {means[high]:.1f} K; "
-            "runs at different temperatures are not pooled: reduce them one by one"
-        )

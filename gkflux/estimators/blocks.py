@@ -1,6 +1,6 @@
 r"""Values of independent stretches of data, and whether their scatter is more than chance.
 
-Blocks (of one run) and replicas (runs) give the running integral of the autocorrelation
+Blocks give the running integral of the autocorrelation
 each; all are read at the *common* cut of the mean, so that they differ by statistics
 only, and their mean has a standard error with Student's t. Groups of segments, or
 replicas, give a logarithm of S(0) each, at the common number K of cepstral coefficients;
@@ -23,7 +23,6 @@ __all__ = [
     "excess",
     "log_estimate",
     "log_zeros",
-    "replica_values",
     "z_halves",
 ]
 
@@ -32,31 +31,23 @@ def block_values(curves: Sequence[Float], *, index: float, window: int) -> Float
     """Read the running integral of every block at the common cut.
 
     Args:
-        curves: of each block, shape (points, C, C).
+        curves: of each block, mean of the components, shape (points,).
         index: the cut, in points; between two it is interpolated.
         window: of the filter, points.
 
     Returns:
-        shape (blocks, C, C); blocks shorter than the cut and half a filter are left out.
+        shape (blocks,); blocks shorter than the cut and half a filter are left out.
     """
     values = []
     for curve in curves:
-        known = curve[
-            np.isfinite(curve[:, 0, 0])
-        ]  # a lag as long as the block has no pairs
+        known = curve[np.isfinite(curve)]  # a lag as long as the block has no pairs
         if len(known) <= index + window / 2 + 1:
             continue
         filtered = smooth(known, window) if window > 1 else known
         low = int(index)
         part = index - low
         values.append((1 - part) * filtered[low] + part * filtered[low + 1])
-    return np.array(values).reshape(-1, *curves[0].shape[1:])
-
-
-def replica_values(values: Float, runs: Sequence[int]) -> Float:
-    """Average the block values of each run, shape (R, ...)."""
-    where = np.asarray(runs)
-    return np.array([values[where == run].mean(axis=0) for run in np.unique(where)])
+    return np.array(values, dtype=np.float64)
 
 
 def log_zeros(powers: Float, dofs: Float, *, length: int, cutoff: int) -> Float:

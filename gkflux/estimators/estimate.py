@@ -1,6 +1,4 @@
-"""What every estimator returns: a number, its standard error, and how well that is
-known.
-"""
+"""What an estimator returns: a number, its standard error, how well that is known."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +9,7 @@ from scipy import stats
 
 from gkflux.correlate import Float
 
-__all__ = ["Estimate", "mean_estimate", "quantile"]
+__all__ = ["Estimate", "mean_estimate", "quantile", "rounded"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,7 @@ class Estimate:
     """What the method decided: cut-off, f*, l, K ..."""
 
     def half_width(self, level: float = 0.95) -> float:
-        """Half the width of the interval that covers the true value with probability
-        `level`.
-        """
+        """Half the width of the interval that covers the truth with probability `level`."""
         return quantile(level, self.dof) * self.std if isfinite(self.std) else nan
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
@@ -57,3 +53,20 @@ def mean_estimate(method: str, values: Float, **details: float | int | str) -> E
     return Estimate(
         method, mean, std, float(max(0, count - 1)), {"values": count, **details}
     )
+
+
+def rounded(value: float, error: float) -> str:
+    """Write a value and its error with the same number of digits, two of the error.
+
+    Without an error the value has three significant digits.
+    """
+    if not np.isfinite(value):
+        return "not converged"
+    if not (np.isfinite(error) and error > 0):
+        return f"{value:#.3g}".rstrip(".")
+    digits = 1 - int(np.floor(np.log10(error)))
+    if round(error, digits) >= 10 ** (2 - digits):  # 0.0996 rounds to 0.10, not to 0.100
+        digits -= 1
+    if digits <= 0:
+        return f"{round(value, digits):.0f} ± {round(error, digits):.0f}"
+    return f"{value:.{digits}f} ± {error:.{digits}f}"

@@ -1,5 +1,4 @@
-r"""First dip: integrate the autocorrelation up to where its filtered form first falls
-below zero.
+r"""First dip: integrate the autocorrelation until its filtered form falls below zero.
 
 F. Knoop, M. Scheffler, C. Carbogno, Phys. Rev. B 107, 224304 (2023); program FHI-vibes. The
 cumulative integral kappa(t) is smoothed by a Savitzky-Golay filter of first order (a
@@ -57,8 +56,7 @@ class Vibes:
 
 
 def cumulative(autocorrelation: Float, spacing: float) -> Float:
-    r"""Integrate from zero to each lag, :math:`\int_0^\tau C(t)\,dt`, by the trapezoidal
-    rule.
+    r"""Integrate from zero to each lag by the trapezoidal rule.
 
     Args:
         autocorrelation: shape (lags, ...).
@@ -127,9 +125,7 @@ def vibes(integral: Float, *, spacing: float, window: int) -> Vibes:
 
 
 def hann(lags: int) -> Float:
-    """Falling half of a symmetric Hann window of 2 `lags` points, the taper of
-    FHI-vibes.
-    """
+    """Falling half of a symmetric Hann window of 2 `lags` points, as FHI-vibes tapers."""
     taper: Float = np.hanning(2 * lags)[lags:]
     return taper
 
