@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gkflux.flux import fit_lattice, fluxes
+from gkflux.errors import FluxError
+from gkflux.flux import fit_lattice, fluxes, heat_flux
+from gkflux.potentials.lennard_jones import LennardJones
 from gkflux.potentials.load import load_potential
 from gkflux.potentials.schnet_potential import SchNetPotential
 from gkflux.system import System
@@ -95,3 +97,20 @@ def test_zirconia(shared_data: Path, model: str, dtype: str) -> None:
         lattice=fit_lattice(system, perfect),
         tolerance=TOLERANCE[dtype],
     )
+
+
+def test_the_generic_engine_takes_a_lattice_as_it_is(crystal: Crystal) -> None:
+    """A run fits its lattice once: an atom that has hopped later is no error here."""
+    potential = LennardJones(epsilon=0.01, sigma=2.0, cutoff=4.0)
+    system = crystal(6, 5.0)
+    sites = np.array(system.positions)
+    sites[2] += 3.0
+    with pytest.raises(FluxError, match="atom 2 is"):
+        heat_flux(potential, system, gauge="lattice", lattice=sites)
+    batch = potential.batch([system, system])
+    batch.forces(np.stack([system.positions] * 2))
+    velocities: Any = [system.velocities] * 2
+    result: Any = batch.heat_flux(np.array(velocities), lattice=sites)
+    expected = fluxes(potential, system, velocities[0], lattice=sites)
+    np.testing.assert_array_equal(result.plain, [expected.plain] * 2)
+    np.testing.assert_array_equal(result.lattice, [expected.lattice] * 2)
