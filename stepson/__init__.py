@@ -1,5 +1,6 @@
 """Append-only, compressed, indexed trajectories that survive any crash."""
 
+from stepson.column import Column
 from stepson.errors import (
     ConversionError,
     DamagedError,
@@ -11,8 +12,10 @@ from stepson.errors import (
     VersionError,
     WriterError,
 )
+from stepson.files import create, open
+from stepson.frame import Frame
 from stepson.schema import Field
-from stepson.trajectory import Column, Frame, Trajectory, create, open
+from stepson.trajectory import Trajectory
 from stepson.writer import Writer
 
 __all__ = [

@@ -1,8 +1,9 @@
 """Frames that are not committed yet, in preallocated arrays.
 
-Appending a frame costs a few microseconds: which fields are due at a step is looked up in a table
-of patterns met before, values are copied into arrays that double when they are full, and nothing
-is counted before every value has been checked, so a refused frame leaves no trace.
+Appending a frame costs a few microseconds: which fields are due at a step is looked up in a
+table of patterns met before, values are copied into arrays that double when they are full,
+and nothing is counted before every value has been checked, so a refused frame leaves no
+trace.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,7 +63,10 @@ class _Column:
         Raises:
             SchemaError: shape or kind do not fit.
         """
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise self.misfit("an array", self.shape, type(values).__name__) from error
         shape = self.shape if count is None else (count, *self.shape)
         if array.shape != shape:
             raise self.misfit("shape", shape, array.shape)
@@ -137,12 +141,12 @@ class FrameBuffer:
             or any(len(self._steps[i]) >= BLOCK_FRAMES for i in self._dense)
         )
 
-    def append(self, step: int, values: Mapping[str, object]) -> None:
+    def append(self, step: int | np.integer[Any], values: Mapping[str, object]) -> None:
         """Add one frame.
 
         Raises:
-            WriterError: the step is not after the last one.
-            SchemaError: a due field is missing, one is not due, a shape or dtype does not fit.
+            WriterError: the step is not after the last one. SchemaError: a due field is
+            missing, one is not due, a shape or dtype does not fit.
         """
         if step <= self.last_step:
             raise self._out_of_order(step)
@@ -167,6 +171,7 @@ class FrameBuffer:
             if used >= len(column.data):
                 column.reserve(used, used + 1)
             column.data[used] = value
+        step = int(step)
         for cadence in pattern.cadences:
             steps[cadence].append(step)
         self.last_step = step
@@ -176,15 +181,19 @@ class FrameBuffer:
 
     def _out_of_order(self, step: object) -> WriterError:
         return WriterError(
-            f"step {step} is not after step {self.last_step}: frames are appended in order, "
-            "and none twice"
+            f"step {step} is not after step {self.last_step}: "
+            "frames are appended in order, and none twice"
         )
 
     def _learn(
-        self, key: tuple[object, ...], step: int, mask: int, values: Mapping[str, object]
+        self,
+        key: tuple[object, ...],
+        step: int | np.integer[Any],
+        mask: int,
+        values: Mapping[str, object],
     ) -> _Pattern:
         """Check a set of fields against what is due; remember it."""
-        if type(step) is not int and not isinstance(step, np.integer):
+        if not isinstance(step, (int, np.integer)):
             raise SchemaError(f"a step is an integer, not {step!r}")
         for name in values:
             self._schema.field(name)
@@ -201,10 +210,11 @@ class FrameBuffer:
             )
         return self._patterns.setdefault(key, self._pattern(values))
 
-    def _wrong(self, name: str, step: int, what: str) -> SchemaError:
+    def _wrong(self, name: str, step: object, what: str) -> SchemaError:
         field = self._schema.field(name)
         return SchemaError(
-            f"field {name!r} {what} at step {step}: every={field.every}, offset={field.offset}",
+            f"field {name!r} {what} at step {step}: "
+            f"every={field.every}, offset={field.offset}",
             field=name,
         )
 
@@ -227,7 +237,7 @@ class FrameBuffer:
         return max(1, min(limits))
 
     def extend(self, steps: NDArray[np.int64], values: Mapping[str, Array]) -> None:
-        """Add frames whose fields were checked by `plan_extension`; see there."""
+        """Add frames that `check_extension` has passed."""
         for name, samples in values.items():
             column = self._columns[name]
             used = len(self._steps[column.cadence])
@@ -254,14 +264,14 @@ class FrameBuffer:
         self._small += len(steps) * STEP_BYTES
 
     def check_extension(
-        self, steps: Sequence[int], values: Mapping[str, object]
+        self, steps: Sequence[int] | NDArray[Any], values: Mapping[str, object]
     ) -> tuple[NDArray[np.int64], dict[str, Array]]:
         """Check many frames at once.
 
         Args:
             steps: of the frames.
-            values: samples of each field at the steps where it is due, shape ``(due, ...)``;
-                an irregular field is given at all of `steps` or not at all.
+            values: samples of each field at the steps where it is due, shape
+                ``(due, ...)``; an irregular field is given at all of `steps` or not at all.
 
         Raises:
             WriterError: steps out of order.

@@ -1,21 +1,24 @@
 """Finding a frame in a file of any size: entries, the TABLE, and the tree of INDEX records.
 
-Theory of operation. Every BLOCK has an *entry*: where it is, and how many frames and samples of
-each cadence the file has **so far**, that is up to its end. All counts of an entry are running
-totals, so a column of entries is sorted and a binary search finds any frame, sample or step.
+Theory of operation. Every BLOCK has an *entry*: where it is, and how many frames and
+samples of each cadence the file has **so far**, that is up to its end. All counts of an
+entry are running totals, so a column of entries is sorted and a binary search finds any
+frame, sample or step.
 
-The TABLE before each COMMIT holds the entries since the last INDEX. When there are 256 of them they
-move into an INDEX of level 0, which gets an entry itself, with the totals of its last one. 256 of
-those move into an INDEX of level 1, and so on. What no INDEX of a higher level holds yet is the
-*roots*: they are in every INDEX, so the last INDEX and the TABLE together reach everything::
+The TABLE before each COMMIT holds the entries since the last INDEX. When there are 256 of
+them they move into an INDEX of level 0, which gets an entry itself, with the totals of its
+last one. 256 of those move into an INDEX of level 1, and so on. What no INDEX of a higher
+level holds yet is the *roots*: they are in every INDEX, so the last INDEX and the TABLE
+together reach everything::
 
     COMMIT -> TABLE   entries of BLOCKs                       level 0
            -> INDEX   roots[1]: INDEXes of level 1    -> INDEXes of level 0 -> BLOCKs
                       roots[0]: INDEXes of level 0    -> BLOCKs
 
-With 256 entries a record, three levels hold sixteen million commits, and no look-up takes more than
-two reads before the BLOCK. Everything here is redundant: it can be rebuilt from the records, and is
-never trusted without its checksum. Implements "TABLE", "INDEX" of ``spec/son-1.md``.
+With 256 entries a record, three levels hold sixteen million commits, and no look-up takes
+more than two reads before the BLOCK. Everything here is redundant: it can be rebuilt from
+the records, and is never trusted without its checksum. Implements "TABLE", "INDEX" of
+``spec/son-1.md``.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -229,6 +232,11 @@ class Tree:
             value: for counts the number of a sample, for ``END`` a step.
             scalars: stop at a SCALARS that covers it, where there is one.
         """
+        if len(self.table) and self.table.rows[0, column] <= value:
+            # The common case while a file grows: no INDEX needs to be read.
+            if self.table.rows[-1, column] <= value:
+                return None
+            return self._descend(0, self.table, self.table.rows[0], column, value, scalars)
         before = origin(self._cadences)
         for level, entries in self._segments(column, value):
             if len(entries) and entries.rows[-1, column] > value:

@@ -1,13 +1,14 @@
 """One writer a file: ``flock`` on the `.son` itself, and how a new file gets its name.
 
-The kernel frees a flock at the death of its owner, so a lock can never be left over. The file
-``NAME.lock`` beside it (host, pid, time) only names the owner for the message, and whoever gets the
-flock replaces it. Where the file system has no flock, the lock file is the lock: one of this host
-counts while its process lives, one of another host until ``break_lock``.
+The kernel frees a flock at the death of its owner, so a lock can never be left over. The
+file ``NAME.lock`` beside it (host, pid, time) only names the owner for the message, and
+whoever gets the flock replaces it. Where the file system has no flock, the lock file is the
+lock: one of this host counts while its process lives, one of another host until
+``break_lock``.
 
-A new file is written under a hidden name and linked to its own one when its first COMMIT is on the
-disk, so a half-born file is never seen, and an existing one is never replaced. Left-over hidden
-files whose flock can be had are deleted by the next create in the folder.
+A new file is written under a hidden name and linked to its own one when its first COMMIT is
+on the disk, so a half-born file is never seen, and an existing one is never replaced.
+Left-over hidden files whose flock can be had are deleted by the next create in the folder.
 """
 
 import contextlib
@@ -95,8 +96,8 @@ def _check_owner(path: Path) -> None:
     if here and not _alive(owner.get("pid")):
         return
     raise WriterError(
-        f"{path} is locked by {_owner_text(path)}, and this file system cannot tell whether that "
-        "still runs; if it does not, open with break_lock=True"
+        f"{path} is locked by {_owner_text(path)}, and this file system cannot tell "
+        "whether that still runs; if it does not, open with break_lock=True"
     )
 
 
@@ -170,8 +171,8 @@ class Newborn:
 
 def _taken(path: Path) -> WriterError:
     return WriterError(
-        f"{path} exists and is never overwritten; open it with mode 'a' to go on, or choose "
-        "another name"
+        f"{path} exists and is never overwritten; open it with mode 'a' to go on, or "
+        "choose another name"
     )
 
 

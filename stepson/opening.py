@@ -1,12 +1,14 @@
 """What opening a file finds, for a reader and a writer alike, in a few reads.
 
-HEADER and SCHEMA from its start, the last COMMIT that counts and its TABLE from its end; METADATA,
-INDEX and CHECKPOINT are read when they are asked for. Implements "Opening" of ``spec/son-1.md``.
+HEADER and SCHEMA from its start, the last COMMIT that counts and its TABLE from its end;
+METADATA, INDEX and CHECKPOINT are read when they are asked for. Implements "Opening" of
+``spec/son-1.md``.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
 
 from stepson.errors import FormatError, VersionError
 from stepson.index import Entries, IndexRecord, Tree, roots_from_list
@@ -75,15 +77,15 @@ class Header:
             raise FormatError("a HEADER without a uuid", offset=offset)
         if not isinstance(parent, dict | None):
             raise FormatError("a HEADER whose parent is no map", offset=offset)
-        sets = [
+        compatible, read_compatible, incompatible = (
             _names(stored.get(key, []), offset)
             for key in ("compatible", "read_compatible", "incompatible")
-        ]
-        for feature in sets[2]:
+        )
+        for feature in incompatible:
             if feature not in SUPPORTED:
                 raise VersionError(found=MAJOR, supported=MAJOR, feature=feature)
         created, writer = str(stored.get("created", "")), str(stored.get("writer", ""))
-        return cls(uuid, created, writer, *sets, parent)
+        return cls(uuid, created, writer, compatible, read_compatible, incompatible, parent)
 
 
 def _names(value: object, offset: int) -> tuple[str, ...]:
@@ -119,18 +121,15 @@ class Totals:
     @classmethod
     def from_map(cls, stored: object, fields: int, offset: int) -> "Totals":
         """Read what `to_map` wrote."""
-        if isinstance(stored, dict):
-            raw, size, codecs = (stored.get(key) for key in ("raw", "stored", "codecs"))
-            if (
-                _is_list(raw, int, fields)
-                and _is_list(size, int, fields)
-                and _is_list(codecs, str, fields)
-            ):
-                return cls(tuple(raw), tuple(size), tuple(codecs))
+        found = stored if isinstance(stored, dict) else {}
+        raw, size, codecs = (found.get(key) for key in ("raw", "stored", "codecs"))
+        numbers = _is_list(raw, int, fields) and _is_list(size, int, fields)
+        if numbers and _is_list(codecs, str, fields):
+            return cls(tuple(raw or ()), tuple(size or ()), tuple(codecs))
         raise FormatError("a TABLE whose totals are not valid", offset=offset)
 
 
-def _is_list(value: Any, kind: type, length: int) -> bool:
+def _is_list(value: Any, kind: type, length: int) -> TypeGuard[list[Any]]:
     return (
         isinstance(value, list)
         and len(value) == length
@@ -232,6 +231,16 @@ def open_source(source: Source) -> Opened:
         commit.end,
     )
     return Opened(source, size, header, schema, tail, table, tree)
+
+
+def open_named(source: Source, path: Path | None) -> Opened:
+    """`open_source`, where the message of what is raised starts with the path."""
+    try:
+        return open_source(source)
+    except FormatError as error:
+        if path is not None:
+            error.args = (f"{path}: {error}",)
+        raise
 
 
 def _read_table(source: Source, tail: Tail, schema: Schema) -> Table:

@@ -53,7 +53,9 @@ def picture(
         totals: raw and stored bytes.
         foot: one line on steps, size and state.
     """
-    rows = [("field", "unit", "dtype", "shape", "every", "samples", "codec", "ratio")]
+    rows: list[tuple[str, ...]] = [
+        ("field", "unit", "dtype", "shape", "every", "samples", "codec", "ratio")
+    ]
     for i, each in enumerate(fields):
         rows.append(
             _row(each, samples[i], totals.raw[i], totals.stored[i], totals.codecs[i])
@@ -93,10 +95,12 @@ def _row(each: Field, samples: int, raw: int, stored: int, codec: str) -> tuple[
     )
 
 
-SYMBOLS = (
-    "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As "
-    "Se Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd "
-    "Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am "
-    "Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
-).split()
+_SYMBOLS = (
+    "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn "
+    "Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce "
+    "Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn "
+    "Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl "
+    "Mc Lv Ts Og"
+)
+SYMBOLS = tuple(_SYMBOLS.split())
 """Chemical symbols by atomic number."""

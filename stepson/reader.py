@@ -1,9 +1,9 @@
 """Reading samples by number, step or stream, in memory bounded by one block column.
 
-A `Reader` knows where the records of a file are (`Opened`) and hands out arrays. A *unit* is a
-BLOCK or, for small fields, a SCALARS that holds the samples of 256 BLOCKs in a few chunks. The last
-units used stay decoded, so frames read one after the other cost one decompression a block.
-Implements "Reading" of ``spec/son-1.md``.
+A `Reader` knows where the records of a file are (`Opened`) and hands out arrays. A *unit*
+is a BLOCK or, for small fields, a SCALARS that holds the samples of 256 BLOCKs in a few
+chunks. The last units used stay decoded, so frames read one after the other cost one
+decompression a block. Implements "Reading" of ``spec/son-1.md``.
 """
 
 from collections import OrderedDict
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from stepson.block import Block
 from stepson.errors import FormatError
-from stepson.index import Column, Unit
+from stepson.index import Column, Row, Unit
 from stepson.opening import Opened
-from stepson.records import RecordType
 from stepson.scan import read_record
 from stepson.schema import Schema
 
@@ -61,14 +60,11 @@ class Reader:
         place = Column.SAMPLES + self.schema.cadence_of[name]
         return 0 if last is None else int(last[place])
 
-    def _last_row(self) -> Steps | None:
+    def _last_row(self) -> Row | None:
+        """Totals at the end of the file."""
         tree = self.opened.tree
-        if len(tree.table):
-            return tree.table.rows[-1]
-        for roots in tree.roots:
-            if len(roots):
-                return roots.rows[-1]
-        return None
+        newest = [each.rows[-1] for each in (tree.table, *tree.roots) if len(each)]
+        return newest[0] if newest else None
 
     def block(self, unit: Unit) -> Block:
         """The head of a unit, kept for a while."""
@@ -118,11 +114,12 @@ class Reader:
         samples: tuple[int, int],
         atoms: tuple[int, int] | None = None,
     ) -> Array:
-        """Samples of a field within a unit; whole blocks are kept decoded for a while."""
+        """Samples of a field within a unit, read-only; kept decoded for a while."""
         block = self.block(unit)
         total = block.samples[self.schema.cadence_of[name]]
         whole = atoms is None or atoms == (0, self.schema.n_atoms)
-        if unit.kind != RecordType.BLOCK or not whole:
+        size = total * self.schema.field(name).sample_bytes(self.schema.n_atoms)
+        if not whole or size > KEPT_BYTES // 2:
             return block.values(self.source, name, samples, atoms)
         key = (unit.offset, name)
         if key not in self._values:
@@ -199,7 +196,7 @@ class Reader:
     ) -> Iterator["Batch"]:
         """Batches of samples in order; see `Trajectory.stream`."""
         small = all(self.schema.field(name).small for name in names)
-        waiting = _Waiting(names, frames)
+        waiting = _Waiting(self.schema, names, frames)
         first = 0 if start is None else start
         unit = self.unit_of_step(first, small=small)
         while unit is not None and (stop is None or unit.row[Column.FIRST] < stop):
@@ -245,8 +242,12 @@ class Batch(Mapping[str, Array]):
 class _Waiting:
     """Samples that were read and do not fill a batch yet."""
 
-    def __init__(self, names: tuple[str, ...], frames: int) -> None:
+    def __init__(self, schema: Schema, names: tuple[str, ...], frames: int) -> None:
         self._frames = frames
+        fields = [schema.field(name) for name in names]
+        self._none = {
+            f.name: np.empty((0, *f.sample_shape(schema.n_atoms)), f.dtype) for f in fields
+        }
         self._steps: dict[str, list[Steps]] = {name: [] for name in names}
         self._values: dict[str, list[Array]] = {name: [] for name in names}
 
@@ -277,13 +278,13 @@ class _Waiting:
         for name, found in joined.items():
             count = int(np.searchsorted(found, step))
             parts = self._values[name]
-            data = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else None
-            steps[name] = found[:count]
-            values[name] = found[:0] if data is None else data[:count]
-            self._steps[name] = [found[count:]] if count < len(found) else []
-            self._values[name] = (
-                [] if data is None or count == len(found) else [data[count:]]
+            data = (
+                parts[0] if len(parts) == 1 else np.concatenate(parts or [self._none[name]])
             )
+            steps[name] = found[:count]
+            values[name] = data[:count]
+            self._steps[name] = [found[count:]] if count < len(found) else []
+            self._values[name] = [] if count == len(found) else [data[count:]]
         return Batch(values, steps)
 
 

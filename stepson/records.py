@@ -1,11 +1,11 @@
 """The framed units of a file, as bytes: MAGIC, the record prefix, msgpack maps and COMMIT.
 
-Every record is a prefix of 32 bytes, a msgpack map, a payload, and zeros up to the next multiple of
-64, so a reader can go from record to record without knowing their types, and can search backwards
-for one on 64-byte boundaries. The prefix and the map (the *head*) carry checksums of their own;
-payloads are covered by the checksums of their chunks and, as a whole, by COMMIT. Nothing here
-touches a file: bytes in, bytes out. Implements the sections "Framing" and "COMMIT" of
-``spec/son-1.md``.
+Every record is a prefix of 32 bytes, a msgpack map, a payload, and zeros up to the next
+multiple of 64, so a reader can go from record to record without knowing their types, and
+can search backwards for one on 64-byte boundaries. The prefix and the map (the *head*)
+carry checksums of their own; payloads are covered by the checksums of their chunks and, as
+a whole, by COMMIT. Nothing here touches a file: bytes in, bytes out. Implements the
+sections "Framing" and "COMMIT" of ``spec/son-1.md``.
 """
 
 import struct
@@ -53,7 +53,7 @@ _CRC = struct.Struct("<I")
 
 
 class RecordType(IntEnum):
-    """What a record is; 0x8000 and above are private, unknown ones are skipped by length."""
+    """What a record is; 0x8000 and above are private; unknown ones are skipped."""
 
     HEADER = 1
     SCHEMA = 2
@@ -250,7 +250,7 @@ class Commit:
     payloads_crc: int
     """crc32c over their payloads."""
     chain: bytes
-    """sha256 of the previous COMMIT (256 bytes), so that a COMMIT vouches for all before it."""
+    """sha256 of the previous COMMIT: a COMMIT vouches for everything before it."""
     sequence: int
     """Of its prefix."""
 
@@ -289,7 +289,7 @@ class Commit:
         if actual != expected:
             raise DamagedError("a COMMIT", offset=offset, expected=expected, actual=actual)
         *values, zeros = _COMMIT.unpack_from(data, PREFIX_SIZE)
-        commit = cls(*values, sequence=prefix.sequence)
+        commit = cls(*(*values, prefix.sequence))
         if commit.uuid != uuid or commit.offset != offset or any(zeros):
             raise FormatError("a COMMIT of another file or place", offset=offset)
         if max(values[2:15]) >= 2**63 or not _ordered(commit):

@@ -1,16 +1,17 @@
 """Walking the records of any byte source; telling torn from damaged.
 
-Theory of operation. A transaction is visible if and only if its COMMIT verifies. Its first byte is
-written only after the sync of the one before returned, so only the last transaction can be
-incomplete, and whatever stands behind the last COMMIT that verifies is *torn*: normal after a kill,
-never an error. A checksum that fails anywhere else is *damage*.
+Theory of operation. A transaction is visible if and only if its COMMIT verifies. Its first
+byte is written only after the sync of the one before returned, so only the last transaction
+can be incomplete, and whatever stands behind the last COMMIT that verifies is *torn*:
+normal after a kill, never an error. A checksum that fails anywhere else is *damage*.
 
-The end of a file is found from its end. A FOOTER that ends the file proves that it was closed, so
-nothing can be torn. Otherwise a COMMIT is searched backwards on 64-byte boundaries, and its whole
-transaction is checked once, since after a power failure the last bytes may have reached the disk
-before those in front of them. If that fails, the transaction is torn and the COMMIT that it names
-as ``previous`` counts: the chain of these is the file. The cost depends on the last transaction,
-not on the size of the file. Implements "Opening" of ``spec/son-1.md``.
+The end of a file is found from its end. A FOOTER that ends the file proves that it was
+closed, so nothing can be torn. Otherwise a COMMIT is searched backwards on 64-byte
+boundaries, and its whole transaction is checked once, since after a power failure the last
+bytes may have reached the disk before those in front of them. If that fails, the
+transaction is torn and the COMMIT that it names as ``previous`` counts: the chain of these
+is the file. The cost depends on the last transaction, not on the size of the file.
+Implements "Opening" of ``spec/son-1.md``.
 """
 
 from collections.abc import Iterator
@@ -76,7 +77,7 @@ class Record:
         return unpack_map(self.prefix, self.head[PREFIX_SIZE:], self.offset)
 
     def read(self, source: Source, start: int, length: int) -> bytes:
-        """Bytes ``start, start + length`` of the payload, from memory where they are there."""
+        """`length` bytes of the payload from `start` on, from memory where possible."""
         if start < 0 or length < 0 or start + length > self.prefix.payload_length:
             raise FormatError("a chunk reaches beyond its record", offset=self.offset)
         begin = self.prefix.head_length + start
@@ -185,7 +186,7 @@ def find_tail(source: Source, uuid: bytes, size: int) -> Tail:
     """
     footer = _find_footer(source, uuid, size)
     if footer is not None:
-        commit = read_commit(source, _footer_commit(footer), uuid)
+        commit = read_commit(source, footer.offset - COMMIT_SIZE, uuid)
         return Tail(commit, footer, True, size)
     commit = _find_commit(source, uuid, size)
     try:
@@ -208,13 +209,6 @@ def read_commit(source: Source, offset: int, uuid: bytes) -> Commit:
     return Commit.unpack(source.read_at(offset, COMMIT_SIZE), offset, uuid)
 
 
-def _footer_commit(footer: Record) -> int:
-    offset = footer.map.get("commit")
-    if type(offset) is not int or not 0 < offset < footer.offset:
-        raise FormatError("a FOOTER without its COMMIT", offset=footer.offset)
-    return offset
-
-
 def _find_footer(source: Source, uuid: bytes, size: int) -> Record | None:
     """The FOOTER that ends the file, in one read."""
     if size % ALIGNMENT:
@@ -234,7 +228,8 @@ def _footer_in(data: bytes, offset: int, uuid: bytes, size: int) -> Record | Non
         record = Record(offset, Prefix.unpack(data, offset), data)
         if record.prefix.type != RecordType.FOOTER or record.end > size:
             return None
-        good = record.map.get("uuid") == uuid and record.map.get("offset") == offset
+        places = {"uuid": uuid, "offset": offset, "commit": offset - COMMIT_SIZE}
+        good = all(record.map.get(key) == value for key, value in places.items())
     except FormatError:
         return None
     return record if good else None

@@ -1,10 +1,10 @@
 """What a file records: fields with unit, dtype, explicit shape, cadence and error bound.
 
-A *field* is one named array of a frame. Its atom axis is written out, ``("atom", 3)``, never guessed
-from a shape. A field is due at the steps with ``step % every == offset`` and at no other step;
-``every=None`` is irregular. Fields that are due at the same steps share a *cadence*, and an irregular
-field is a cadence by itself, so the samples of a file are counted per cadence. Implements the
-section "SCHEMA" of ``spec/son-1.md``.
+A *field* is one named array of a frame. Its atom axis is written out, ``("atom", 3)``,
+never guessed from a shape. A field is due at the steps with ``step % every == offset`` and
+at no other step; ``every=None`` is irregular. Fields that are due at the same steps share a
+*cadence*, and an irregular field is a cadence by itself, so the samples of a file are
+counted per cadence. Implements the section "SCHEMA" of ``spec/son-1.md``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -147,7 +147,7 @@ class Schema:
 
     @cached_property
     def cadences(self) -> tuple[Cadence, ...]:
-        """Distinct (every, offset) in the order of the fields; an irregular field is its own."""
+        """Distinct (every, offset), in order of first use; an irregular field is one."""
         groups: dict[object, list[Field]] = {}
         for each in self.fields:
             key = each.name if each.every is None else (each.every, each.offset)
@@ -171,7 +171,7 @@ class Schema:
 
     @property
     def has_per_atom(self) -> bool:
-        """Whether SCALARS are worth writing: without per-atom fields the blocks are small."""
+        """Whether SCALARS are worth writing: otherwise the blocks hold nothing else."""
         return any(not each.small for each in self.fields)
 
     def field(self, name: str) -> Field:
@@ -220,7 +220,7 @@ def as_fields(fields: Iterable[Field]) -> tuple[Field, ...]:
     return found
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: object) -> None:
     if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
         raise SchemaError(f"a field is named with an ASCII identifier, not {name!r}")
     if name in RESERVED:
@@ -280,7 +280,7 @@ def _axis(name: str, axis: object) -> int:
 
 def _check_cadence(each: Field) -> None:
     every, offset = each.every, each.offset
-    if type(offset) is not int or (every is not None and type(every) is not int):
+    if not _is_integer(offset) or not (every is None or _is_integer(every)):
         raise SchemaError(
             f"field {each.name!r}: every and offset are integers", field=each.name
         )
@@ -293,26 +293,31 @@ def _check_cadence(each: Field) -> None:
         )
 
 
+def _is_integer(value: object) -> bool:
+    return type(value) is int
+
+
 def _check_precision(each: Field) -> None:
-    if not isinstance(each.unit, str) or not isinstance(each.codec, str):
+    texts: tuple[object, ...] = (each.unit, each.codec)
+    if not all(isinstance(text, str) for text in texts):
         raise SchemaError(f"field {each.name!r}: unit and codec are text", field=each.name)
-    if each.precision is None:
+    bound: object = each.precision
+    if bound is None:
         return
-    if not isinstance(each.precision, (int, float)) or not 0 < each.precision < float(
-        "inf"
-    ):
+    if not isinstance(bound, (int, float)) or not 0 < bound < float("inf"):
         raise SchemaError(
             f"field {each.name!r}: precision is a positive number", field=each.name
         )
     if not each.dtype.startswith("float") or not each.per_atom:
         raise SchemaError(
-            f"field {each.name!r}: only floating point fields with an atom axis may be lossy",
+            f"field {each.name!r}: only floating point fields with an atom axis are lossy",
             field=each.name,
         )
 
 
 def _check_attributes(each: Field) -> None:
-    for key, value in each.attributes.items():
+    items: Iterable[tuple[object, object]] = each.attributes.items()
+    for key, value in items:
         if not isinstance(key, str) or not isinstance(value, (str, int, float, bool)):
             raise SchemaError(
                 f"field {each.name!r}: attribute {key!r} is not text, number or bool",

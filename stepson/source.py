@@ -1,9 +1,9 @@
 """Where bytes come from and go to: the only two things the format asks of a store.
 
-A `Source` reads ranges and knows its size; a local file and plain bytes are here, anything else
-that can do the same (a URL, an object store) takes the same place. A `Sink` appends, syncs and
-reads back; the writer works on it alone, so faults can be injected without a disk. No byte once
-written is ever rewritten, so there is no seek.
+A `Source` reads ranges and knows its size; a local file and plain bytes are here, anything
+else that can do the same (a URL, an object store) takes the same place. A `Sink` appends,
+syncs and reads back; the writer works on it alone, so faults can be injected without a
+disk. No byte once written is ever rewritten, so there is no seek.
 """
 
 import os
@@ -41,6 +41,9 @@ class Sink(Source, Protocol):
     def sync(self) -> None:
         """Return when everything written is durable."""
 
+    def forget(self) -> None:
+        """Let the next read tell what is durable, not what is cached."""
+
 
 class Bytes:
     """A file that is already in memory."""
@@ -62,7 +65,7 @@ class Bytes:
 
 
 class _Descriptor:
-    """What a reader and a writer of a local file share: ``pread`` on a descriptor of their own."""
+    """What reader and writer of a local file share: ``pread`` on their own descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor

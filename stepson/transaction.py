@@ -1,15 +1,16 @@
 """Appending transactions to a sink: record* TABLE COMMIT, one sync each.
 
-Theory of operation. `Appender` keeps its own account of the file: where it ends, the totals, the
-entries since the last INDEX, the roots of the index. Before a transaction it compares the file's
-size with that account, so that bytes by anyone else stop it. A transaction's first byte is written
-only after the sync of the one before returned; that is what allows a reader to conclude that only
-the last transaction can be torn. After a failed write or sync nothing is retried: what the kernel
-has dropped it may never report again, so the appender is dead and the file is what was committed.
+Theory of operation. `Appender` keeps its own account of the file: where it ends, the
+totals, the entries since the last INDEX, the roots of the index. Before a transaction it
+compares the file's size with that account, so that bytes by anyone else stop it. A
+transaction's first byte is written only after the sync of the one before returned; that is
+what allows a reader to conclude that only the last transaction can be torn. After a failed
+write or sync nothing is retried: what the kernel has dropped it may never report again, so
+the appender is dead and the file is what was committed.
 
-INDEX and SCALARS of earlier blocks are records of the transaction that finds 256 entries waiting,
-or 64 MiB of small fields. SCALARS is read back from the blocks, so its content is what readers see.
-Implements "Transactions" of ``spec/son-1.md``.
+INDEX and SCALARS of earlier blocks are records of the transaction that finds 256 entries
+waiting, or 64 MiB of small fields. SCALARS is read back from the blocks, so its content is
+what readers see. Implements "Transactions" of ``spec/son-1.md``.
 """
 
 import os
@@ -22,9 +23,11 @@ from typing import Any
 import numpy as np
 from crc32c import crc32c
 
-from stepson.block import Block, Encoder, Samples
+from stepson.block import Block, Samples
+from stepson.encoder import Encoder
 from stepson.errors import WriterError
-from stepson.index import FAN_OUT, Column, Entries, IndexRecord, Row, origin
+from stepson.growth import Growth
+from stepson.index import Column, Entries
 from stepson.opening import Header, Opened, Table, Totals
 from stepson.records import (
     ALIGNMENT,
@@ -43,8 +46,6 @@ from stepson.source import Buffer, Sink
 from stepson.tree import pack_tree
 
 __all__ = ["Appender"]
-
-SCALARS_RAW = 2**26
 
 
 class Appender:
@@ -79,24 +80,18 @@ class Appender:
         self.committed = commit
         self.table = table
         self.size = size
+        self._verify = verify
         self._encoder = Encoder(schema, verify=verify)
         self._base = table.totals
-        self._entries = [row for row in table.entries.rows]
-        self._roots: list[list[Row]] = [[row for row in each.rows] for each in roots]
+        self._growth = Growth(schema, table.entries, roots)
         self._failed: str | None = None
         self._sequence = commit.sequence + 1
         self._begin()
 
     def _begin(self) -> None:
         """Forget what the last transaction collected."""
-        last = self._entries[-1] if self._entries else None
-        if last is None:
-            tops = [rows[-1] for rows in self._roots if rows]
-            last = max(tops, key=lambda row: int(row[Column.RECORD]), default=None)
-        self._last = origin(len(self.schema.cadences)) if last is None else last
         self._start: int | None = None
         self._heads = self._payloads = 0
-        self._new: list[Row] = []
         self._index, self._scalars = self.committed.index, self.committed.scalars
         self._checkpoint: tuple[int, int] | None = None
 
@@ -125,14 +120,16 @@ class Appender:
         made._guard(lambda: sink.write([magic()]))
         made.size = MAGIC_SIZE
         made.record(RecordType.HEADER, header.to_map())
-        places = {"schema": made.record(RecordType.SCHEMA, schema.to_map())}
-        places["metadata"] = made.record(RecordType.METADATA, tree, parts)
-        made.committed = replace(nothing, **places)
+        place = made.record(RecordType.SCHEMA, schema.to_map())
+        metadata_place = made.record(RecordType.METADATA, tree, parts)
+        made.committed = replace(nothing, schema=place, metadata=metadata_place)
         made._finish(table=0)
         return made
 
     @classmethod
-    def resume(cls, sink: Sink, opened: Opened, *, verify: bool = True) -> "Appender":
+    def resume(
+        cls, sink: Sink, opened: Opened, *, program: str, verify: bool = True
+    ) -> "Appender":
         """Go on after the last COMMIT of a file: pad, and note who opened it.
 
         Raises:
@@ -147,7 +144,8 @@ class Appender:
         if size % ALIGNMENT:
             made._guard(lambda: sink.write([bytes(-size % ALIGNMENT)]))
             made.size = padded(size)
-        made.note({"event": "opened for append", "torn_bytes": opened.torn_bytes})
+        event = {"event": "opened for append", "torn_bytes": opened.torn_bytes}
+        made.note({"writer": program, **event})
         made.commit()
         return made
 
@@ -180,8 +178,8 @@ class Appender:
         size = self._guard(lambda: self.sink.size)
         if size != self.size:
             self._failed = (
-                f"the file has {size} bytes instead of {self.size}: something else wrote to it; "
-                "nothing more is written, what was committed is safe"
+                f"the file has {size} bytes instead of {self.size}: something else wrote "
+                "to it; nothing more is written, what was committed is safe"
             )
             raise WriterError(self._failed)
         self._start = self.size
@@ -202,19 +200,7 @@ class Appender:
     def block(self, samples: Samples) -> None:
         """Append a BLOCK; it is visible after the next `commit`."""
         content, parts = self._encoder.pack(samples)
-        offset = self.record(RecordType.BLOCK, content, parts)
-        row = self._last.copy()
-        row[Column.RECORD] = offset
-        row[Column.COMMIT] = row[Column.SCALARS] = 0
-        row[Column.FIRST], row[Column.END] = content["first"], content["end"]
-        row[Column.FRAMES] += content["frames"]
-        row[Column.SAMPLES :] += content["samples"]
-        self._new.append(row)
-        self._last = row
-
-    def checkpoint(self, step: int, state: Mapping[str, Any]) -> None:
-        """Append a CHECKPOINT."""
-        self.write_checkpoint(step, *pack_tree(state, "checkpoint"))
+        self._growth.add_block(self.record(RecordType.BLOCK, content, parts), content)
 
     def write_checkpoint(
         self, step: int, tree: dict[str, Any], parts: Sequence[Buffer]
@@ -227,9 +213,7 @@ class Appender:
         """Append a NOTE: who, where, when, and `content`."""
         who = {"host": socket.gethostname(), "pid": os.getpid()}
         time = datetime.now(UTC).isoformat(timespec="seconds")
-        self.record(
-            RecordType.NOTE, {**who, "time": time, "writer": self.header.writer, **content}
-        )
+        self.record(RecordType.NOTE, {**who, "time": time, **content})
 
     @property
     def open(self) -> bool:
@@ -242,96 +226,65 @@ class Appender:
         Raises:
             WriterError: the sink failed; the transaction does not count.
         """
-        for row in self._enter():
-            if self._waiting_full():
-                self._write_index()
-            self._entries.append(row)
+        self._enter(fold=True)
         self._write_table()
 
     def seal(self) -> None:
         """End the file: INDEX and SCALARS of what is left, COMMIT, FOOTER."""
-        for row in self._enter():
-            self._entries.append(row)
-        if self._entries:
+        self._enter(fold=False)
+        if self._growth.waiting:
             self._write_index()
         if self.open:
             self._write_table()
         self._write_footer()
 
-    def _enter(self) -> list[Row]:
-        """The entries of this transaction; the last one tells of its CHECKPOINT."""
+    def _enter(self, *, fold: bool) -> None:
+        """Let the entries of this transaction wait; `fold`: make room for them first."""
+        growth = self._growth
         if self._checkpoint is not None:
-            if not self._new:
-                row = self._last.copy()
-                row[[Column.RECORD, Column.COMMIT, Column.SCALARS]] = 0
-                row[Column.FIRST] = row[Column.END]
-                self._new.append(row)
-            step, offset = self._checkpoint
-            self._new[-1][Column.CHECKPOINT] = offset
-            self._new[-1][Column.CHECKPOINT_STEP] = step
-        return self._new
-
-    def _waiting_full(self) -> bool:
-        if len(self._entries) < 2:
-            return False
-        first, last = self._entries[0], self._entries[-1]
-        counts = (last - first)[Column.SAMPLES :]
-        small = sum(
-            int(count) * sum(f.sample_bytes(0) for f in group.fields if f.small)
-            for count, group in zip(counts, self.schema.cadences, strict=True)
-        )
-        frames = int(last[Column.FRAMES] - first[Column.FRAMES])
-        return len(self._entries) >= FAN_OUT or small + 8 * frames >= SCALARS_RAW
+            growth.add_checkpoint(*self._checkpoint)
+        for row in growth.new:
+            if fold and growth.full:
+                self._write_index()
+            growth.waiting.append(row)
 
     def _write_index(self) -> None:
-        """Move the waiting entries into an INDEX; higher levels follow when they are full."""
-        row = self._entries[-1].copy()
-        row[Column.SCALARS] = self._write_scalars()
-        covered, self._entries = self._entries, []
-        row[Column.FIRST] = covered[0][Column.FIRST]
-        self._add_level(0, covered, row)
+        """Move what waits into an INDEX; higher levels follow when they are full."""
+        scalars, level = self._write_scalars(), 0
+        self._write_level(level, scalars)
+        while self._growth.full_level(level):
+            level += 1
+            self._write_level(level, 0)
 
-    def _add_level(self, level: int, covered: list[Row], row: Row) -> None:
-        cadences = len(self.schema.cadences)
-        while len(self._roots) <= level:
-            self._roots.append([])
-        row[Column.RECORD], row[Column.COMMIT] = self.size, 0
-        self._roots[level].append(row)
-        roots = tuple(Entries.of(each, cadences) for each in self._roots)
-        record = IndexRecord(level, Entries.of(covered, cadences), roots)
+    def _write_level(self, level: int, scalars: int) -> None:
+        record = self._growth.fold(level, self.size, scalars)
         self._index = self.record(RecordType.INDEX, record.to_map())
-        if len(self._roots[level]) >= FAN_OUT:
-            covered, self._roots[level] = self._roots[level], []
-            upper = row.copy()
-            upper[Column.FIRST], upper[Column.SCALARS] = covered[0][Column.FIRST], 0
-            self._add_level(level + 1, covered, upper)
 
     def _write_scalars(self) -> int:
-        """Write the small fields of the waiting entries once more, contiguous; 0 for none."""
-        blocks = [int(row[Column.RECORD]) for row in self._entries if row[Column.RECORD]]
+        """Write the small fields of what waits once more, contiguous; 0 for none."""
+        waiting = self._growth.waiting
+        blocks = [int(row[Column.RECORD]) for row in waiting if row[Column.RECORD]]
         if not self.schema.has_per_atom or not blocks:
             return 0
         samples = gather_small(self.sink, self.schema, blocks, self.size)
-        encoder = Encoder(self.schema)
-        content, parts = encoder.pack(samples)
+        content, parts = Encoder(self.schema, verify=self._verify).pack(samples)
         self._scalars = self.record(RecordType.SCALARS, content, parts)
         return self._scalars
 
     def _write_table(self) -> None:
         """TABLE, COMMIT, sync."""
-        cadences = len(self.schema.cadences)
         checkpoints = self.table.checkpoints
         if self._checkpoint is not None:
             checkpoints = (*checkpoints, self._checkpoint)[-2:]
-        table = Table(Entries.of(self._entries, cadences), checkpoints, self._totals())
+        table = Table(self._growth.table_entries, checkpoints, self._totals())
         offset = self.record(RecordType.TABLE, table.to_map())
         self.table = table
         self._finish(offset)
 
     def _finish(self, table: int) -> None:
         """COMMIT and sync."""
-        before, last = self.committed, self._last
-        rows = self._new
+        before, last = self.committed, self._growth.last
+        rows = self._growth.new
         points = [place for _, place in self.table.checkpoints]
         end = int(last[Column.END])
         commit = Commit(
@@ -359,9 +312,7 @@ class Appender:
         self.size += COMMIT_SIZE
         self._guard(self.sink.sync)
         self._sequence += 1
-        for rows in (self._entries, *self._roots):
-            for row in rows:
-                row[Column.COMMIT] = row[Column.COMMIT] or commit.offset
+        self._growth.settle(commit.offset)
         self.committed = commit
         self._begin()
 
@@ -378,13 +329,12 @@ class Appender:
 
     def _write_footer(self) -> None:
         """FOOTER and its own sync."""
-        cadences = len(self.schema.cadences)
         content = {
             "uuid": self.header.uuid,
             "offset": self.size,
             "commit": self.committed.offset,
             "digest": self.committed.digest,
-            "roots": [Entries.of(each, cadences).to_map() for each in self._roots],
+            "roots": [each.to_map() for each in self._growth.root_entries],
             "totals": self._totals().to_map(),
         }
         self.record(RecordType.FOOTER, content)

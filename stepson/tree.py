@@ -1,10 +1,10 @@
 """Nested data <-> a record: what METADATA and CHECKPOINT hold.
 
-A tree is a dict of numbers, text, None, lists, dicts and arrays. The tree itself goes into the
-msgpack map, which stays under 64 KiB; arrays, long texts and long bytes become chunks of the
-payload, always lossless and stored as they are, and are read when asked for. In the map a chunk is
-an extension of type 1 (array), 2 (UTF-8 text) or 3 (bytes) that holds its number as a 32-bit
-integer. Implements "Trees" of ``spec/son-1.md``.
+A tree is a dict of numbers, text, None, lists, dicts and arrays. The tree itself goes into
+the msgpack map, which stays under 64 KiB; arrays, long texts and long bytes become chunks
+of the payload, always lossless and stored as they are, and are read when asked for. In the
+map a chunk is an extension of type 1 (array), 2 (UTF-8 text) or 3 (bytes) that holds its
+number as a 32-bit integer. Implements "Trees" of ``spec/son-1.md``.
 """
 
 import struct
@@ -96,7 +96,8 @@ def _plain(value: object, where: str) -> object:
             return value
         raise SchemaError(f"{where}: an integer of more than 64 bits cannot be stored")
     raise SchemaError(
-        f"{where}: {type(value).__name__} cannot be stored; use numbers, text, lists, dicts, arrays"
+        f"{where}: {type(value).__name__} cannot be stored; "
+        "use numbers, text, lists, dicts and arrays"
     )
 
 
@@ -170,9 +171,8 @@ class Lazy(Mapping[str, Any]):
             ) from error
         data = self._record.read(self._source, start, size)
         where = self._record.payload + start
-        return chunk.decode(data, info, dtype=dtype, shape=(1, *shape), offset=where)[
-            0
-        ].copy()
+        values = chunk.decode(data, info, dtype=dtype, shape=(1, *shape), offset=where)
+        return np.array(values[0], dtype)
 
 
 def unpack_tree(source: Source, record: Record) -> dict[str, Any]:

@@ -1,100 +1,41 @@
 """Writing a `.son`: frames in, transactions out.
 
-Theory of operation. `append` copies a frame into a `FrameBuffer`. When the buffer makes a block it
-is handed to a thread that encodes, writes and syncs, while the caller fills the next one; at most
-two blocks wait, then the caller does. With ``commit="auto"`` every block is a transaction of its
-own, and one is closed after ``commit_seconds`` at the latest. With ``commit="manual"`` the caller's
-`commit` ends a transaction with everything appended since the last one and the checkpoint handed
-in since; full blocks are written before that, but are visible only with it. What the thread cannot
-do surfaces as a `WriterError` at the next call; after that the writer only closes.
+Theory of operation. `append` copies a frame into a `FrameBuffer`. When the buffer makes a
+block it is handed to a thread that encodes, writes and syncs, while the caller fills the
+next one; at most two blocks wait, then the caller does. With ``commit="auto"`` every block
+is a transaction of its own, and one is closed after ``commit_seconds`` at the latest. With
+``commit="manual"`` the caller's `commit` ends a transaction with everything appended since
+the last one and the checkpoint handed in since; full blocks are written before that, but
+are visible only with it. What the thread cannot do surfaces as a `WriterError` at the next
+call; after that the writer only closes.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from queue import Queue
-from threading import Thread
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 
 from stepson.buffer import FrameBuffer
-from stepson.errors import SchemaError, StepsonError, WriterError
-from stepson.lock import unlock
+from stepson.errors import SchemaError, WriterError
 from stepson.records import RecordType
 from stepson.scan import read_record
 from stepson.schema import Field
 from stepson.transaction import Appender
 from stepson.tree import pack_tree, unpack_tree
+from stepson.worker import Worker
 
 __all__ = ["Writer"]
-
-WAITING_BLOCKS = 2
-Task = Callable[[], object]
-
-
-class _Worker:
-    """Runs tasks in order, in a thread or at once; keeps the first error."""
-
-    def __init__(self, threaded: bool) -> None:
-        self._queue: Queue[Task | None] = Queue(WAITING_BLOCKS)
-        self._error: BaseException | None = None
-        self._thread: Thread | None = None
-        if threaded:
-            self._thread = Thread(target=self._work, name="stepson-writer", daemon=True)
-            self._thread.start()
-
-    def _work(self) -> None:
-        task = self._queue.get()
-        while task is not None:
-            self._run(task)
-            self._queue.task_done()
-            task = self._queue.get()
-        self._queue.task_done()
-
-    def _run(self, task: Task) -> None:
-        if self._error is None:
-            try:
-                task()
-            except BaseException as error:
-                self._error = error
-
-    def do(self, task: Task) -> None:
-        """Queue a task; waits while two are waiting."""
-        self.check()
-        if self._thread is None:
-            self._run(task)
-            self.check()
-        else:
-            self._queue.put(task)
-
-    def wait(self) -> None:
-        """Return when everything queued was done, or raise what it raised."""
-        self._queue.join()
-        self.check()
-
-    def check(self) -> None:
-        """Raise what a task has raised."""
-        if self._error is None:
-            return
-        if isinstance(self._error, StepsonError):
-            raise self._error
-        raise WriterError(f"writing failed: {self._error!r}") from self._error
-
-    def stop(self) -> None:
-        """Finish what is queued, then end the thread."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
 
 
 class Writer:
     """An open file that grows; `stepson.create` and ``stepson.open(path, "a")`` make one.
 
-    A context manager: leaving it closes and seals the file. When an exception passes through,
-    what was committed stays, frames not yet handed over are dropped, and no FOOTER is written.
+    A context manager: leaving it closes and seals the file. When an exception passes
+    through, what was committed stays, frames not yet handed over are dropped, and no FOOTER
+    is written.
     """
 
     def __init__(
@@ -103,6 +44,7 @@ class Writer:
         appender: Appender,
         *,
         opener: Callable[[Path], Any],
+        on_close: Callable[[], None] = lambda: None,
         commit: Literal["auto", "manual"] = "auto",
         commit_seconds: float = 30.0,
         threaded: bool = True,
@@ -112,6 +54,7 @@ class Writer:
         self.path = path
         self._appender = appender
         self._opener = opener
+        self._on_close = on_close
         self._auto = commit == "auto"
         self._commit_seconds = commit_seconds
         end = appender.committed.end_step
@@ -121,7 +64,7 @@ class Writer:
         self._queued_frames = appender.committed.frames
         self._deadline: float | None = None
         self._closed = False
-        self._worker = _Worker(threaded)
+        self._worker = Worker(threaded)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -149,7 +92,7 @@ class Writer:
 
     @property
     def frames(self) -> int:
-        """Frames appended so far, those of earlier sessions and uncommitted ones included."""
+        """Frames appended so far, by earlier sessions too, committed or not."""
         return self._queued_frames + self._buffer.frames
 
     @property
@@ -236,22 +179,26 @@ class Writer:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        """Give the buffered frames to the worker as a block; in auto mode as a transaction."""
+        """Give the buffered frames to the worker; in auto mode as a transaction."""
         self._deadline = None
         if not self._buffer.frames:
             return
         self._queued_frames += self._buffer.frames
         samples, appender = self._buffer.take(), self._appender
-        if self._auto:
-            self._worker.do(lambda: (appender.block(samples), appender.commit()))
-        else:
-            self._worker.do(lambda: appender.block(samples))
+
+        def write() -> None:
+            appender.block(samples)
+            if self._auto:
+                appender.commit()
+
+        self._worker.do(write)
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
         """Hand in the state at the last step; it becomes durable with the next commit.
 
         Args:
-            state: nested dict of numbers, text and arrays; ``"step"`` in it overrides the last
+            state: nested dict of numbers, text and arrays; ``"step"`` in it overrides the
+            last
                 step appended.
 
         Raises:
@@ -289,7 +236,7 @@ class Writer:
         return step
 
     def note(self, content: Mapping[str, Any]) -> None:
-        """Write down an event (host, pid and time are added); visible with the next commit."""
+        """Write down an event, with host, pid and time; visible with the next commit."""
         if self._closed:
             raise self._closed_error()
         kept, appender = dict(content), self._appender
@@ -346,7 +293,8 @@ class Writer:
         """Commit what is left, seal the file and let go of it; a second call does nothing.
 
         Raises:
-            WriterError: what was left could not be written; the file is closed all the same.
+            WriterError: what was left could not be written; the file is closed all the
+            same.
         """
         if self._closed:
             return
@@ -361,11 +309,11 @@ class Writer:
     def _release(self) -> None:
         self._closed = True
         self._worker.stop()
-        unlock(self.path)
+        self._on_close()
         self._appender.sink.close()
 
     def abandon(self) -> None:
-        """Let go of the file without sealing it: committed data stay, the rest is dropped."""
+        """Let go of the file without sealing it: what was not committed is dropped."""
         if not self._closed:
             self._release()
 

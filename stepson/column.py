@@ -1,0 +1,191 @@
+"""One field of a file as an array that is read when it is asked for.
+
+A `Column` is indexed over its own samples, then atoms; `Steps` and `Times` say where these
+samples stand. Only the chunks needed are read.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepson.errors import SchemaError
+from stepson.reader import Reader
+from stepson.schema import Field
+
+__all__ = ["Column", "Steps", "Times"]
+
+PIECE = 2**16
+Array = NDArray[Any]
+
+
+class Steps:
+    """Step numbers of a column (or of all frames), read when they are asked for."""
+
+    def __init__(self, reader: Reader, cadence: int | None, length: int) -> None:
+        self._reader = reader
+        self._cadence = cadence
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+    @overload
+    def __getitem__(self, key: slice) -> NDArray[np.int64]: ...
+    def __getitem__(self, key: int | slice) -> int | NDArray[np.int64]:
+        wanted, scalar = _samples(key, self._length)
+        found = _in_order(wanted, lambda n: self._reader.steps_of(self._cadence, n))
+        return int(found[0]) if scalar else found
+
+    def __iter__(self) -> Iterator[int]:
+        for start in range(0, self._length, PIECE):
+            yield from self[start : start + PIECE].tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.asarray(self[:], dtype=dtype)
+
+    def __repr__(self) -> str:
+        if not self._length:
+            return "<stepson.Steps: none>"
+        return f"<stepson.Steps: {self._length}, {self[0]} to {self[-1]}>"
+
+
+class Times:
+    """Times of the steps of a column, fs."""
+
+    def __init__(self, steps: Steps, timestep: float) -> None:
+        self._steps = steps
+        self._timestep = timestep
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    @overload
+    def __getitem__(self, key: int) -> float: ...
+    @overload
+    def __getitem__(self, key: slice) -> NDArray[np.float64]: ...
+    def __getitem__(self, key: int | slice) -> float | NDArray[np.float64]:
+        if isinstance(key, slice):
+            return np.multiply(self._steps[key], self._timestep, dtype=np.float64)
+        return float(self._steps[key] * self._timestep)
+
+    def __iter__(self) -> Iterator[float]:
+        return (step * self._timestep for step in self._steps)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.asarray(self[:], dtype=dtype)
+
+
+class Column:
+    """One field over its own samples: ``column[samples]``, ``column[samples, atoms]``."""
+
+    def __init__(self, reader: Reader, field: Field, timestep: Callable[[], float]) -> None:
+        self._reader = reader
+        self._timestep = timestep
+        self.field = field
+
+    def __len__(self) -> int:
+        return self._reader.samples(self.field.name)
+
+    @property
+    def name(self) -> str:
+        """Of the field."""
+        return self.field.name
+
+    @property
+    def unit(self) -> str:
+        """Of the field."""
+        return self.field.unit
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the samples."""
+        return np.dtype(self.field.dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(samples, ...)``."""
+        return (len(self), *self.field.sample_shape(self._reader.schema.n_atoms))
+
+    @property
+    def steps(self) -> Steps:
+        """Of the samples."""
+        cadence = self._reader.schema.cadence_of[self.field.name]
+        return Steps(self._reader, cadence, len(self))
+
+    @property
+    def time(self) -> Times:
+        """Of the samples, fs."""
+        return Times(self.steps, self._timestep())
+
+    def __getitem__(self, key: Any) -> Array:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if first is Ellipsis:
+            first, rest = slice(None), [Ellipsis, *rest] if rest else []
+        wanted, scalar = _samples(first, len(self))
+        atoms, rest = self._atoms(rest)
+        name = self.field.name
+        found = _in_order(wanted, lambda n: self._reader.read(name, n, atoms))
+        found = found[(slice(None), *rest)] if rest else found
+        return found[0] if scalar else found
+
+    def _atoms(self, rest: list[Any]) -> tuple[tuple[int, int] | None, list[Any]]:
+        """A contiguous slice of atoms is read alone; anything else is left to numpy."""
+        if self.field.per_atom and rest and isinstance(rest[0], slice):
+            start, stop, step = rest[0].indices(self._reader.schema.n_atoms)
+            if step == 1:
+                return (start, max(start, stop)), [slice(None), *rest[1:]]
+        return None, rest
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.asarray(self[:], dtype=dtype)
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[i] for i in range(len(self)))
+
+    def at_step(self, step: int) -> Array:
+        """The sample at a step.
+
+        Raises:
+            SchemaError: there is none.
+        """
+        cadence = self._reader.schema.cadence_of[self.field.name]
+        found = self._reader.sample_at(cadence, step)
+        if found is None:
+            raise SchemaError(
+                f"field {self.name!r} has no sample at step {step}", field=self.name
+            )
+        return self[found]
+
+    def __repr__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        return f"<stepson.Column {self.name!r} {self.shape} {self.field.dtype}{unit}>"
+
+
+def _samples(key: Any, length: int) -> tuple[NDArray[np.int64], bool]:
+    """A key over samples as numbers; whether it was a single one."""
+    if isinstance(key, (int, np.integer)):
+        if not -length <= key < length:
+            raise IndexError(f"sample {key} of {length}")
+        return np.array([key % length], np.int64), True
+    if isinstance(key, slice):
+        return np.arange(*key.indices(length), dtype=np.int64), False
+    found = np.asarray(key)
+    if found.dtype == bool:
+        found = np.flatnonzero(found) if found.shape == (length,) else np.array([length])
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise IndexError("samples are chosen by a number, a slice, or a list of numbers")
+    if found.size and not (-length <= found.min() and found.max() < length):
+        raise IndexError(f"a sample out of {length}")
+    return found.astype(np.int64) % max(length, 1), False
+
+
+def _in_order(wanted: NDArray[np.int64], read: Any) -> Array:
+    """Call `read` with ascending numbers, return in the order that was asked for."""
+    if len(wanted) < 2 or np.all(wanted[1:] > wanted[:-1]):
+        return np.asarray(read(wanted))
+    unique, back = np.unique(wanted, return_inverse=True)
+    return np.asarray(read(unique)[back])

@@ -1,0 +1,265 @@
+"""The two ways to a file, `open` and `create`; `start` and `resume` do it on any sink."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack, overload
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stepson.errors import FormatError, SchemaError, TornError, VersionError, WriterError
+from stepson.lock import Newborn, lock, unlock
+from stepson.opening import READ_COMPATIBLE, Header, open_named
+from stepson.records import MAJOR
+from stepson.schema import Field, Schema, as_fields
+from stepson.source import LocalFile, LocalSink, Sink
+from stepson.trajectory import Trajectory
+from stepson.transaction import Appender
+from stepson.writer import Writer
+
+__all__ = ["create", "open", "resume", "start"]
+
+PathLike = str | os.PathLike[str]
+Array = NDArray[Any]
+RESERVED = ("numbers", "masses", "cell", "pbc", "timestep")
+
+
+class Options(TypedDict, total=False):
+    """How a writer works."""
+
+    commit: Literal["auto", "manual"]
+    """"auto" (default) commits full blocks by itself; "manual" only at `Writer.commit`."""
+    commit_seconds: float
+    """In auto mode, the longest that a frame waits for its commit while frames come; 30."""
+    verify: bool
+    """Decompress and compare every chunk; True."""
+    threaded: bool
+    """Encode and write beside the caller; True."""
+
+
+@overload
+def open(
+    path: PathLike, mode: Literal["r"] = "r", *, strict: bool = False, **options: Any
+) -> Trajectory: ...
+@overload
+def open(
+    path: PathLike, mode: Literal["a"], *, strict: bool = False, **options: Any
+) -> Writer: ...
+def open(
+    path: PathLike, mode: Literal["r", "a"] = "r", *, strict: bool = False, **options: Any
+) -> Trajectory | Writer:
+    """Open a `.son`, whatever its size, in milliseconds.
+
+    Args:
+        path: of the file.
+        mode: "r" to read; "a" to go on after the last commit, whatever happened to the
+            tail.
+        strict: refuse a file that ends in uncommitted bytes.
+        **options: of a writer: commit, commit_seconds, verify, threaded, break_lock; as
+            `create`.
+
+    Raises:
+        FormatError: it is no `.son`.
+        DamagedError: what was committed does not verify.
+        TornError: uncommitted bytes, and `strict`.
+        WriterError: another process writes to it.
+    """
+    where = Path(path)
+    if where.is_dir():
+        raise FormatError(f"{where} is a folder, not a .son file")
+    if mode == "a":
+        return _open_append(where, **options)
+    if mode != "r":
+        raise SchemaError(f"mode is 'r' or 'a', not {mode!r}; use create() for a new file")
+    if options:
+        raise SchemaError(f"reading takes no option {next(iter(options))!r}")
+    found = Trajectory(LocalFile(where), where)
+    if strict and found.torn_bytes:
+        found.close()
+        raise TornError(valid_until=found.opened.tail.valid_until, size=found.size)
+    return found
+
+
+def _open_append(path: Path, *, break_lock: bool = False, **options: Any) -> Writer:
+    """Lock first, so that nobody else moves the tail; then `resume`."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise FormatError(f"{path}: there is no such file; use create()") from None
+    except OSError as error:
+        raise WriterError(
+            f"{path} cannot be opened for append: {error.strerror}"
+        ) from error
+    sink = LocalSink(descriptor)
+    try:
+        lock(descriptor, path, break_lock=break_lock)
+        try:
+            return resume(sink, path, on_close=lambda: unlock(path), **options)
+        except BaseException:
+            unlock(path)
+            raise
+    except BaseException:
+        sink.close()
+        raise
+
+
+def resume(sink: Sink, path: Path, *, verify: bool = True, **options: Any) -> Writer:
+    """Go on with a file on any sink whose lock is held; "Opening for append" of the spec.
+
+    What is found may not have reached the disk, so it is synced and read back before it is
+    believed.
+
+    Raises:
+        FormatError: it is no `.son`, or what was committed does not verify.
+        VersionError: it has a feature that must be kept up and is not known here.
+        WriterError: the sink failed.
+    """
+    try:
+        sink.sync()
+        sink.forget()
+    except OSError as error:
+        raise WriterError(f"{path} cannot be synced: {error.strerror or error}") from error
+    opened = open_named(sink, path)
+    for feature in opened.header.read_compatible:
+        if feature not in READ_COMPATIBLE:
+            raise VersionError(found=MAJOR, supported=MAJOR, feature=feature)
+    appender = Appender.resume(sink, opened, program=_program(), verify=verify)
+    return Writer(path, appender, opener=open, **options)
+
+
+def create(
+    path: PathLike,
+    *,
+    fields: Iterable[Field],
+    numbers: ArrayLike,
+    masses: ArrayLike | None = None,
+    cell: ArrayLike | None = None,
+    pbc: bool | Sequence[bool] = True,
+    timestep: float | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    parent: Trajectory | Mapping[str, Any] | None = None,
+    **options: Unpack[Options],
+) -> Writer:
+    """Start a new file; an existing one is never overwritten.
+
+    Args:
+        path: of the file, in a folder that exists.
+        fields: what is recorded.
+        numbers: atomic numbers, shape ``(n,)``; they also say how many atoms there are.
+        masses: shape ``(n,)``, amu.
+        cell: rows are lattice vectors, shape ``(3, 3)``, Å; None for a cluster or where it
+            is a field.
+        pbc: periodic along each lattice vector.
+        timestep: fs, so that time = step * timestep.
+        metadata: anything else worth knowing: nested dicts of numbers, text, lists, arrays.
+        parent: the trajectory that this file continues.
+        **options: how to write, see `Options`.
+
+    Raises:
+        SchemaError: fields or metadata cannot be stored.
+        WriterError: the file exists, or cannot be created.
+    """
+    where = Path(path)
+    schema = Schema(as_fields(fields), len(_numbers(numbers)))
+    content = _metadata(_numbers(numbers), masses, cell, pbc, timestep, metadata or {})
+    newborn = Newborn(where)
+    try:
+        header = _header(parent)
+        writer = start(
+            newborn.sink,
+            where,
+            header,
+            schema,
+            content,
+            on_close=lambda: unlock(where),
+            **options,
+        )
+    except BaseException:
+        newborn.discard()
+        raise
+    newborn.publish()
+    return writer
+
+
+def start(
+    sink: Sink,
+    path: Path,
+    header: Header,
+    schema: Schema,
+    metadata: Mapping[str, Any],
+    *,
+    on_close: Callable[[], None] = lambda: None,
+    **options: Unpack[Options],
+) -> Writer:
+    """Write everything up to the first COMMIT on an empty sink, and go on from there.
+
+    Raises:
+        SchemaError: the metadata cannot be stored.
+        WriterError: the sink failed.
+    """
+    verify = options.get("verify", True)
+    appender = Appender.create(sink, header, schema, metadata, verify=verify)
+    return Writer(
+        path,
+        appender,
+        opener=open,
+        on_close=on_close,
+        commit=options.get("commit", "auto"),
+        commit_seconds=options.get("commit_seconds", 30.0),
+        threaded=options.get("threaded", True),
+    )
+
+
+def _numbers(numbers: ArrayLike) -> Array:
+    found = np.asarray(numbers)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise SchemaError("numbers are the atomic numbers of all atoms, shape (n,)")
+    return found.astype(np.int64)
+
+
+def _metadata(
+    numbers: Array,
+    masses: ArrayLike | None,
+    cell: ArrayLike | None,
+    pbc: bool | Sequence[bool],
+    timestep: float | None,
+    rest: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The tree of METADATA: what `create` names, and the rest."""
+    for key in RESERVED:
+        if key in rest:
+            raise SchemaError(
+                f"metadata cannot hold {key!r}: it is an argument of create()"
+            )
+    return {
+        "numbers": numbers,
+        "masses": None if masses is None else _floats("masses", masses, numbers.shape),
+        "cell": None if cell is None else _floats("cell", cell, (3, 3)),
+        "pbc": [bool(each) for each in np.broadcast_to(np.asarray(pbc), 3)],
+        "timestep": None if timestep is None else float(timestep),
+        **rest,
+    }
+
+
+def _floats(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
+    found = np.asarray(values, np.float64)
+    if found.shape != shape:
+        raise SchemaError(f"{name} have shape {shape}, not {found.shape}")
+    return found
+
+
+def _header(parent: Trajectory | Mapping[str, Any] | None) -> Header:
+    if isinstance(parent, Trajectory):
+        last = parent.opened.tail.commit.end_step - 1
+        parent = {"uuid": parent.uuid, "digest": parent.digest, "step": last}
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return Header(uuid4().bytes, created, _program(), parent=parent)
+
+
+def _program() -> str:
+    from stepson import __version__
+
+    return f"stepson {__version__}"
