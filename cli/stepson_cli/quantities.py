@@ -1,18 +1,13 @@
-"""Numbers as people read them: values with errors, sizes, durations, chemical formulas.
+"""Numbers as people read them: values with errors, counts, sizes, durations.
 
 Pure functions from numbers to short strings. Digits are grouped by a space, as in 250 000.
 """
 
-from collections import Counter
-from collections.abc import Iterable
 from math import floor, isfinite, log10
-
-from stepson_cli.elements import SYMBOLS
 
 __all__ = [
     "count",
     "duration",
-    "formula",
     "plain",
     "plural",
     "shorten",
@@ -91,22 +86,12 @@ def simulated(femtoseconds: float) -> str:
     return f"{_three(femtoseconds / 1e9)} µs"
 
 
-def formula(numbers: Iterable[int]) -> str:
-    """Elements and how many atoms of each, in the order in which they occur: Zr32 O64."""
-    counted = Counter(int(number) for number in numbers)
-    return " ".join(f"{_symbol(number)}{many}" for number, many in counted.items())
-
-
 def shorten(text: str, width: int) -> str:
     """Cut a text in its middle, where paths and hashes carry least."""
     if len(text) <= width:
         return text
     head = (width - 1) // 2
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
-
-
-def _symbol(number: int) -> str:
-    return SYMBOLS[number] if 0 <= number < len(SYMBOLS) else f"Z{number}"
 
 
 def _three(value: float) -> str:

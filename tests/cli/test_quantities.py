@@ -72,11 +72,6 @@ def test_counts_are_grouped_and_agree_with_their_noun() -> None:
     assert quantities.plural(2500, "entry", "entries") == "2 500 entries"
 
 
-def test_formulas_keep_the_order_of_the_elements() -> None:
-    assert quantities.formula([40, 8, 8, 40, 8, 8]) == "Zr2 O4"
-    assert quantities.formula([118, 250]) == "Og1 Z2501"
-
-
 @pytest.mark.parametrize("width", range(5, 14))
 def test_shortened_texts_keep_both_ends_and_fit(width: int) -> None:
     text = quantities.shorten("0123456789", width)

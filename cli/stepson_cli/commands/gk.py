@@ -1,7 +1,6 @@
 """`stepson gk`: from recorded heat fluxes to the thermal conductivity."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ __all__ = ["command"]
 
 METHODS = ("auto", "cepstral", "first_dip", "replicas", "blocks")
 MODES = ("default", "vibes", "sportran")
-Listener = Callable[[str, int, int], None]
 
 
 @click.command(
@@ -76,9 +74,10 @@ def command(
     result), gk.npz (the curves) and report.html (one file that opens without a network).
     """
     from gkflux import GreenKubo
+    from stepson_cli.progress import reading
 
     chosen = _expand(files, any_ensemble, terminal)
-    with _progress(terminal) as listener:
+    with reading(terminal, "opening") as listener:
         result = GreenKubo.from_trajectories(
             chosen,
             any_ensemble=any_ensemble,
@@ -127,25 +126,6 @@ def _useful(path: str, any_ensemble: bool, terminal: Terminal) -> bool:
             return True
         terminal.say(f"left out: {path} ({ensemble}); --any-ensemble takes it")
         return False
-
-
-@contextmanager
-def _progress(terminal: Terminal) -> Iterator[Listener]:
-    """Show how far the reading is, on one line that disappears."""
-    if not terminal.live:
-        yield lambda what, done, total: terminal.say(
-            f"{what} ({done} of {total})", verbosity=1
-        )
-        return
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    bar_column = BarColumn(complete_style="bar.done", style="bar.left")
-    columns = (bar_column, TextColumn("{task.description}"))
-    with Progress(*columns, console=terminal.err, transient=True) as bar:
-        task = bar.add_task("opening", total=None)
-        yield lambda what, done, total: bar.update(
-            task, description=what, completed=done, total=total
-        )
 
 
 def _show(result: "GreenKubo", folder: Path, as_json: bool, terminal: Terminal) -> None:

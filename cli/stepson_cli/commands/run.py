@@ -81,8 +81,6 @@ def command(
     Ctrl-C saves and stops (exit status 130; 143 after SIGTERM), a second Ctrl-C stops at
     once.
     """
-    from gkflux.dynamics.run import run
-
     from gkflux.dynamics.config import load
     from stepson_cli.live import display
     from stepson_cli.views.run import summary
@@ -90,9 +88,8 @@ def command(
     loaded = load(config)
     stop = threading.Event()
     with display(terminal, config.name) as shown, _signals(stop, shown, terminal) as caught:
-        from gkflux.dynamics.run import (
-            run,
-        )  # torch takes seconds: something is on the screen
+        # Only now, because torch takes seconds: there is something on the screen.
+        from gkflux.dynamics.run import run
 
         result = run(
             loaded,

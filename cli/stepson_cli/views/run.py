@@ -100,7 +100,7 @@ def stage_line(progress: "Progress") -> Text:
         (f"{progress.stage}", "good"),
         f"  {plural(progress.steps, 'step')}, ",
         f"{simulated(progress.steps * progress.timestep)} {progress.ensemble}, ",
-        f"{_mean(progress.temperature):.1f} K, {size(progress.bytes_written)}",
+        f"{_fixed(_mean(progress.temperature), '.1f')} K, {size(progress.bytes_written)}",
     )
 
 
@@ -109,7 +109,7 @@ def progress_line(progress: "Progress") -> str:
     share = progress.step / progress.steps
     return (
         f"{progress.stage}: step {count(progress.step)} of {count(progress.steps)} "
-        f"({share:.0%}), {_mean(progress.temperature):.1f} K, "
+        f"({share:.0%}), {_fixed(_mean(progress.temperature), '.1f')} K, "
         f"{_rate(progress.steps_per_second)} steps/s, "
         f"{duration(progress.seconds_left)} left, {size(progress.bytes_written)}"
     )

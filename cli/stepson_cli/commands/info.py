@@ -1,0 +1,33 @@
+"""`stepson info`: what is in a trajectory, from its tail alone."""
+
+from pathlib import Path
+
+import click
+
+from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
+
+__all__ = ["command"]
+
+
+@click.command(
+    name="info", epilog=examples("stepson info md.son", "stepson info md.son --json")
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@as_json
+@with_terminal
+def command(file: Path, as_json: bool, terminal: Terminal) -> None:
+    """Show what is in a trajectory, in milliseconds.
+
+    Reads the end of FILE and its metadata, never its frames: system, fields with their
+    compression, steps, state, the last checkpoint, and where it comes from.
+    """
+    import stepson
+
+    with stepson.open(file) as trajectory:
+        from stepson_cli.views.file import facts, picture
+
+        found = facts(trajectory)
+    if as_json:
+        terminal.show_json(found)
+    else:
+        terminal.show(picture(found))

@@ -1,0 +1,41 @@
+"""`stepson verify`: is every byte that was committed still what it was?"""
+
+from pathlib import Path
+
+import click
+
+from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
+
+__all__ = ["command"]
+
+DAMAGED = 1
+
+
+@click.command(
+    name="verify", epilog=examples("stepson verify md.son", "stepson verify md.son --deep")
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--deep", is_flag=True, help="Decode every chunk and check the index, too.")
+@as_json
+@with_terminal
+def command(file: Path, deep: bool, as_json: bool, terminal: Terminal) -> int:
+    """Check every checksum of a trajectory.
+
+    Reads FILE once, in bounded memory. Exits with 1 and lists what is damaged, if anything
+    is; the rest of a damaged file stays readable. Bytes that were never committed, as a
+    killed run leaves them, are no damage.
+    """
+    import stepson
+    from stepson_cli.progress import reading
+    from stepson_cli.views.file import verdict, verdict_facts
+
+    with stepson.open(file) as trajectory, reading(terminal, str(file)) as listener:
+        result = trajectory.verify(
+            deep=deep, on_progress=lambda done, total: listener(file.name, done, total)
+        )
+        torn = trajectory.torn_bytes
+    if as_json:
+        terminal.show_json(verdict_facts(result, path=str(file), torn=torn))
+    else:
+        terminal.show(verdict(result, path=str(file), torn=torn))
+    return 0 if result.ok else DAMAGED
