@@ -31,7 +31,7 @@ __all__ = ["Display", "LiveDisplay", "PlainDisplay", "display"]
 
 REFRESH = 0.25  # s between two drawings
 SHARE = 50  # drawing may take one part in so many of the time
-OTHER_LINES = 12  # of the frame: everything but the replicas
+OTHER_LINES = 13  # of the frame: everything but the replicas
 LINE_EVERY = 60.0  # s between two plain lines
 
 

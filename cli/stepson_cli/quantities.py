@@ -4,10 +4,12 @@ Pure functions from numbers to short strings. Digits are grouped by a space, as 
 """
 
 from math import floor, isfinite, log10
+from pathlib import Path
 
 __all__ = [
     "count",
     "duration",
+    "nearby",
     "plain",
     "plural",
     "shorten",
@@ -84,6 +86,12 @@ def simulated(femtoseconds: float) -> str:
         if abs(femtoseconds) < 999.5 * scale:
             return f"{_three(femtoseconds / scale)} {unit}"
     return f"{_three(femtoseconds / 1e9)} µs"
+
+
+def nearby(path: Path) -> str:
+    """Write a path as one would type it here: relative where it is below this folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def shorten(text: str, width: int) -> str:

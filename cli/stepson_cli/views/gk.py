@@ -41,7 +41,8 @@ VERDICT_STYLE = {
     "more data needed": "warning",
     "error too small": "warning",
 }
-METHOD_NAMES = {"first_dip": "first dip", "cepstral_aic": "cepstral, plain AIC"}
+SHOWN_DETAILS = {"K": "", "l": "", "values": "", "cut": " fs", "filter": " fs"}
+METHOD_NAMES = {"first_dip": "first dip", "cepstral_aic": "cepstral (AIC)"}
 
 
 def conductivity(
@@ -158,10 +159,13 @@ def _table(*names: str) -> Table:
 
 
 def _details(estimate: "Estimate") -> str:
+    """What the method decided, as far as it fits: the rest stands in gk.json."""
     parts = []
-    for name, value in estimate.details.items():
-        number = f"{value:.4g}" if isinstance(value, float) else str(value)
-        parts.append(f"{name} = {number}{' fs' if name in ('cut', 'filter') else ''}")
+    for name, unit in SHOWN_DETAILS.items():
+        if name in estimate.details:
+            value = estimate.details[name]
+            number = f"{value:.4g}" if isinstance(value, float) else str(value)
+            parts.append(f"{name} {number}{unit}")
     return ", ".join(parts)
 
 

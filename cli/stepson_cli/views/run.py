@@ -12,6 +12,7 @@ function           shows
 =================  ==============================================================
 """
 
+import shlex
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from stepson_cli.quantities import count, duration, plural, simulated, size
+from stepson_cli.quantities import count, duration, nearby, plural, simulated, size
 
 if TYPE_CHECKING:
     from gkflux.dynamics.progress import Progress, RunSummary
@@ -77,6 +78,7 @@ def run_frame(
         _replicas(progress, max(rows, MINIMUM_ROWS)),
         "",
         _pace(progress, 4 if width >= WIDE else 2),
+        "",  # where the terminal writes ^C, so that it does not push the frame
     )
 
 
@@ -128,8 +130,9 @@ def summary(result: "RunSummary", *, command: str) -> Text:
         command: that was given, for going on after an interruption.
     """
     place = f"{plural(len(result.files), 'file')}, {size(result.bytes_written)} in "
-    files = Text.assemble(place, (f"{result.folder}", "name"))
-    following = f"stepson gk {result.folder}" if result.finished else command
+    folder = nearby(result.folder)
+    files = Text.assemble(place, (folder, "name"))
+    following = f"stepson gk {shlex.quote(folder)}" if result.finished else command
     where = f"step {count(result.step)} of {count(result.steps)} of {result.stage}"
     if result.already_finished:
         head = Text("finished before: nothing to do; ")
@@ -268,7 +271,8 @@ def _rate(value: float) -> str:
 
 
 def _fixed(value: float, form: str) -> str:
-    return format(value, form) if isfinite(value) else "–"
+    # A drift that rounds to zero has no sign worth showing: z drops it.
+    return format(value, form.replace("+", "+z")) if isfinite(value) else "–"
 
 
 def _mean(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> float:
