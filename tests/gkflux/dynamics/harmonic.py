@@ -17,15 +17,15 @@ class HarmonicBatch:
 
     def __init__(self, springs: Floats, sites: Floats, quartic: float) -> None:
         self.statistics = Statistics()
-        self._springs, self._sites, self._quartic = springs[:, None], sites, quartic
+        self.springs, self.sites, self._quartic = springs, sites, quartic
         self._energies = np.empty(0)
 
     def forces(self, positions: Floats) -> Evaluation:
-        d = positions - self._sites
+        d = positions - self.sites
         square = (d * d).sum(axis=2)
-        spring = self._springs[:, 0]
+        spring = self.springs
         self._energies = 0.5 * spring * square + 0.25 * self._quartic * square**2
-        forces = -(self._springs + self._quartic * square[:, :, None]) * d
+        forces = -(self.springs[:, None] + self._quartic * square[:, :, None]) * d
         virial = -np.einsum("kij,kil->kjl", d, forces)
         energy = np.array([np.add.accumulate(row)[-1] for row in self._energies])
         return Evaluation(energy, self._energies, forces, virial)

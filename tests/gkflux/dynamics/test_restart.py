@@ -1,0 +1,295 @@
+"""A run that was stopped or killed ends, at last, with the bytes of one that was not."""
+
+import multiprocessing
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stepson
+from gkflux.dynamics.guards import UnstableError
+from gkflux.dynamics.provenance import ChangedRunError
+from gkflux.dynamics.replicas import start_steps
+from gkflux.errors import FluxError
+from stepson.errors import WriterError
+from tests.gkflux.dynamics.harmonic import oscillators
+from tests.gkflux.dynamics.runs import (
+    TWO_STAGES,
+    Counting,
+    assert_same_files,
+    contents,
+    killed_in,
+    perform,
+    slow_run,
+    stopped_after,
+)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    summary = perform(folder)
+    assert summary.finished
+    assert not summary.already_finished
+    assert summary.steps_computed == 901
+    return folder
+
+
+def test_what_a_run_leaves(unbroken: Path) -> None:
+    with stepson.open(unbroken / "cold" / "01" / "md.son") as trajectory:
+        assert trajectory.sealed
+        assert list(trajectory["heat_flux"].steps[:]) == list(range(0, 601, 2))
+        assert list(trajectory["positions"].steps[:]) == list(range(0, 601, 5))
+        assert trajectory["energy"].steps[-1] == 600
+        about = trajectory.metadata
+        assert about["degrees_of_freedom"] == 9
+        assert about["replica"] == 1
+        assert about["start"]["step"] == 261
+        assert about["start"]["file"] == "warm/md.son"
+        assert about["config"] == TWO_STAGES
+        assert about["timestep"] == 2.0
+        with stepson.open(unbroken / "warm" / "md.son") as before:
+            assert about["start"]["uuid"] == before.uuid
+            start = before.checkpoint(261)
+        kinetic, energy = trajectory["energy_kinetic"][:], trajectory["energy"][:]
+        assert np.ptp(kinetic + energy) < 0.02 * np.ptp(kinetic)
+        np.testing.assert_allclose(
+            trajectory["positions"][0], start["positions"], atol=1e-6
+        )
+        momentum = trajectory["velocities"][0].sum(axis=0, dtype=np.float64)
+        np.testing.assert_allclose(momentum, 0, atol=1e-8)
+
+
+def test_a_finished_run_says_so(unbroken: Path) -> None:
+    summary = perform(unbroken)
+    assert summary.already_finished
+    assert summary.finished
+    assert summary.steps_computed == 0
+    assert str(summary).startswith("finished before")
+
+
+def test_stopping_at_any_step_changes_nothing(unbroken: Path, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    stops = 0
+    while True:
+        summary = stopped_after(tmp_path, rng.randint(1, 150))
+        if summary.finished:
+            break
+        assert summary.interrupted
+        stops += 1
+    assert stops > 5
+    assert_same_files(unbroken, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def forks() -> multiprocessing.context.ForkServerContext:
+    """Children of a server that has imported everything: each starts at once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["tests.gkflux.dynamics.runs", "numba", "blosc2", "vesin"]
+    )
+    return context
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_killed_at_every_sync(
+    unbroken: Path,
+    tmp_path: Path,
+    forks: multiprocessing.context.ForkServerContext,
+    before: bool,
+) -> None:
+    """Kill at the first sync, go on and be killed at the second, and so on to the end."""
+    kills, code = 0, -signal.SIGKILL
+    while code == -signal.SIGKILL:
+        syncs = 1 + kills
+        child = forks.Process(
+            target=killed_in, args=(str(tmp_path), TWO_STAGES, syncs, before)
+        )
+        child.start()
+        child.join()
+        assert child.exitcode is not None
+        kills, code = kills + 1, child.exitcode
+    assert code == 0
+    assert kills > 12
+    assert_same_files(unbroken, tmp_path)
+
+
+def test_killed_at_twenty_random_moments(
+    tmp_path: Path, forks: multiprocessing.context.ForkServerContext
+) -> None:
+    text = TWO_STAGES.replace("steps = 301", "steps = 4001").replace("= 600", "= 9000")
+    text = text.replace("commit_steps = 50", "commit_steps = 200")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    began = time.monotonic()
+    perform(whole, text)
+    span = time.monotonic() - began
+    rng = random.Random(7)
+    kills = 0
+    while kills < 20:
+        child = forks.Process(target=slow_run, args=(str(broken), text))
+        child.start()
+        child.join(timeout=rng.uniform(0, span / 8))
+        if child.exitcode is None:
+            child.kill()
+            child.join()
+            kills += child.exitcode == -signal.SIGKILL
+        else:
+            assert child.exitcode == 0
+            break
+    assert kills >= 8
+    perform(broken, text)
+    assert_same_files(whole, broken)
+
+
+def test_files_one_epoch_apart_meet_again(unbroken: Path, tmp_path: Path) -> None:
+    """Take the last epoch from one file: the others wait, nothing is written twice."""
+    stopped_after(tmp_path, 301 + 1 + 250)
+    torn = tmp_path / "cold" / "02" / "md.son"
+    with stepson.open(torn) as trajectory:
+        steps = trajectory.checkpoint_steps
+        first = trajectory.opened.tail.commit.previous
+    with torn.open("r+b") as bytes_of_file:
+        bytes_of_file.truncate(first + 256)
+    sizes = {f: f.stat().st_size for f in tmp_path.glob("cold/0[01]/md.son")}
+    summary = stopped_after(tmp_path, 20)
+    assert summary.resumed_from["cold"] == steps[0]
+    for file, size in sizes.items():
+        with stepson.open(file) as trajectory:
+            assert trajectory.checkpoint_steps[-1] == steps[1]
+            assert file.stat().st_size - size < 8192
+    perform(tmp_path)
+    assert_same_files(unbroken, tmp_path)
+
+
+def test_a_missing_file_is_computed_again(unbroken: Path, tmp_path: Path) -> None:
+    stopped_after(tmp_path, 301 + 1 + 250)
+    (tmp_path / "cold" / "01" / "md.son").unlink()
+    perform(tmp_path)
+    assert_same_files(unbroken, tmp_path)
+
+
+def test_more_steps_in_the_last_stage(unbroken: Path, tmp_path: Path) -> None:
+    perform(tmp_path, TWO_STAGES.replace("steps = 600", "steps = 200"))
+    summary = perform(tmp_path)
+    assert summary.resumed_from == {"cold": 200}
+    assert_same_files(unbroken, tmp_path)
+
+
+def test_an_appended_stage_computes_its_start_again(unbroken: Path, tmp_path: Path) -> None:
+    """The first stage ran alone, so it has no checkpoints where replicas start."""
+    alone, rest = TWO_STAGES.split('[[stage]]\nname = "cold"')
+    output = "[output]" + rest.split("[output]")[1]
+    text = (alone + output).replace("commit_steps = 50", "commit_steps = 170")
+    perform(tmp_path, text)
+    summary = perform(tmp_path)
+    assert sum("computed again" in line for line in summary.messages) == 2
+    assert_same_files(unbroken, tmp_path)
+
+
+def test_other_bits_are_said_and_each_file_stays_continuous(tmp_path: Path) -> None:
+    stopped_after(tmp_path, 301 + 1 + 250)
+    behind = tmp_path / "cold" / "02" / "md.son"
+    with stepson.open(behind) as trajectory:
+        first = trajectory.opened.tail.commit.previous
+    with behind.open("r+b") as bytes_of_file:
+        bytes_of_file.truncate(first + 256)
+    other = Counting()
+    other.springs = other.springs * (1 + 1e-12)
+    summary = perform(tmp_path, potential=other)
+    assert any("other bits" in line for line in summary.messages)
+    assert any("recomputed frames differ" in line for line in summary.messages)
+    for k in range(3):
+        with stepson.open(tmp_path / "cold" / f"{k:02d}" / "md.son") as trajectory:
+            assert list(trajectory["heat_flux"].steps[:]) == list(range(0, 601, 2))
+            jumps = np.abs(np.diff(trajectory["positions"][:], axis=0)).max()
+            assert jumps < 0.5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("seed = 42", "seed = 43", "system.seed"),
+        ("friction = 0.02", "friction = 0.03", "stage.friction"),
+        ("temperature = 300", "temperature = 310", "system.temperature"),
+        ("steps = 301", "steps = 401", "stage.steps"),
+        ("steps = 600", "steps = 500", "stage.steps"),
+        ("{ every = 2 }", "{ every = 4 }", "stage.heat_flux.every"),
+        ("every = 5", "every = 10", "stage.record.every"),
+    ],
+)
+def test_another_configuration_is_refused(
+    unbroken: Path, old: str, new: str, key: str
+) -> None:
+    before = {f: f.read_bytes() for f in unbroken.glob("**/md.son")}
+    with pytest.raises(ChangedRunError) as caught:
+        perform(unbroken, TWO_STAGES.replace(old, new))
+    lines = str(caught.value).splitlines()
+    assert "choose another output folder" in lines[0]
+    assert any(line.split()[0] == key for line in lines[2:])
+    assert before == {f: f.read_bytes() for f in unbroken.glob("**/md.son")}
+
+
+def test_another_model_structure_or_number_of_replicas_is_refused(unbroken: Path) -> None:
+    with pytest.raises(ChangedRunError, match=r"potential\.sha256"):
+        perform(unbroken, potential=Counting(sha256="1"))
+    moved = oscillators().moved(oscillators().positions + 0.01)
+    with pytest.raises(ChangedRunError, match=r"system\.positions"):
+        perform(unbroken, system=moved)
+    fewer = TWO_STAGES.replace("replicas = 3", "replicas = 2")
+    with pytest.raises(FluxError, match="replicas = 2"):
+        perform(unbroken, fewer)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    stopped_after(tmp_path, 301 + 1 + 100)
+    with stepson.open(tmp_path / "cold" / "01" / "md.son", "a") as held:
+        with pytest.raises(WriterError):
+            perform(tmp_path)
+        held.abandon()
+    assert perform(tmp_path).finished
+
+
+def test_an_unsealed_finished_run_is_sealed(unbroken: Path, tmp_path: Path) -> None:
+    perform(tmp_path)
+    file = tmp_path / "warm" / "md.son"
+    stepson.open(file, "a").abandon()
+    with stepson.open(file) as trajectory:
+        assert not trajectory.sealed
+    assert perform(tmp_path).already_finished
+    with stepson.open(file) as trajectory:
+        assert trajectory.sealed
+    assert contents(file) == contents(unbroken / "warm" / "md.son")
+
+
+def test_a_failed_integration_keeps_the_good_frames(tmp_path: Path) -> None:
+    calls = 0
+
+    def each() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 301 + 1 + 124:
+            potential.running.springs[:] = np.nan
+
+    potential = Counting(each)
+    with pytest.raises(UnstableError, match="not finite") as caught:
+        perform(tmp_path, potential=potential)
+    assert caught.value.step == 123
+    with stepson.open(tmp_path / "cold" / "02" / "md.son") as trajectory:
+        assert trajectory["heat_flux"].steps[-1] == 122
+        assert trajectory["positions"].steps[-1] == 120
+        assert np.isfinite(trajectory["energy"][:]).all()
+        assert not trajectory.sealed
+        assert trajectory.checkpoint_steps[-1] <= 122
+
+
+def test_start_steps_are_those_of_the_design() -> None:
+    from gkflux.dynamics.config import parse
+
+    stages = parse(TWO_STAGES, Path("x")).stage
+    assert start_steps(stages[1], stages[0]) == [221, 261, 301]
+    even = TWO_STAGES.replace("starts = { spacing = 40 }\n", "")
+    stages = parse(even, Path("x")).stage
+    assert start_steps(stages[1], stages[0]) == [201, 251, 301]
