@@ -47,11 +47,16 @@ class Samples(NamedTuple):
 def join_steps(steps: Sequence[Steps]) -> Steps:
     """The union of the steps of all cadences, sorted."""
     longest = max(steps, key=len)
-    rest = [each for each in steps if each is not longest and len(each)]
-    if not rest:
-        return longest
-    union = np.unique(np.concatenate([longest, *rest]))
-    return longest if len(union) == len(longest) else union
+    rest = [each for each in steps if each is not longest and not _within(each, longest)]
+    return np.unique(np.concatenate([longest, *rest])) if rest else longest
+
+
+def _within(few: Steps, many: Steps) -> bool:
+    """Whether every step of `few` is one of `many`, which costs less than a union."""
+    if not len(few):
+        return True
+    places = np.searchsorted(many, few)
+    return bool(places[-1] < len(many) and np.array_equal(many[places], few))
 
 
 @dataclass(frozen=True, slots=True)

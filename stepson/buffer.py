@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stepson.block import Samples
 from stepson.errors import SchemaError, WriterError
-from stepson.schema import Field, Schema
+from stepson.schema import Cadence, Field, Schema
 
 __all__ = ["FrameBuffer"]
 
@@ -25,6 +25,13 @@ SMALL_RAW = 2**22
 STEP_BYTES = 8
 FIRST_CAPACITY = 128
 Array = NDArray[Any]
+NONE: frozenset[type] = frozenset()
+PLAIN = {
+    "float64": frozenset({float, np.float64}),
+    "float32": frozenset({float, np.float32}),
+    "int64": frozenset({np.int64}),
+}
+"""Types of plain numbers that a field without axes takes as they are."""
 
 
 class _Column:
@@ -37,6 +44,7 @@ class _Column:
         self.dtype = np.dtype(field.dtype)
         self.cadence = cadence
         self.sample_bytes = field.sample_bytes(n_atoms)
+        self.plain = PLAIN.get(field.dtype, NONE) if not self.shape else NONE
         self.data = self.empty(self._first_capacity())
 
     def _first_capacity(self) -> int:
@@ -97,6 +105,8 @@ class _Pattern:
     """A set of fields given together: what a frame of it adds."""
 
     cadences: tuple[int, ...]
+    dense: tuple[int, ...]
+    """Those with per-atom fields."""
     raw: int
     small: int
 
@@ -131,15 +141,8 @@ class FrameBuffer:
         self._steps: list[list[int]] = [[] for _ in self._schema.cadences]
         self.frames = 0
         self._raw = self._small = 0
-
-    @property
-    def full(self) -> bool:
+        self.full = False
         """Whether the frames make a block of full size."""
-        return (
-            self._small >= SMALL_RAW
-            or self._raw >= BLOCK_RAW
-            or any(len(self._steps[i]) >= BLOCK_FRAMES for i in self._dense)
-        )
 
     def append(self, step: int | np.integer[Any], values: Mapping[str, object]) -> None:
         """Add one frame.
@@ -162,10 +165,11 @@ class FrameBuffer:
         for name, value in values.items():
             column = columns[name]
             used = len(steps[column.cadence])
-            if (
-                type(value) is not np.ndarray
-                or value.shape != column.shape
-                or value.dtype != column.dtype
+            kind = type(value)
+            if kind not in column.plain and (
+                kind is not np.ndarray
+                or value.dtype is not column.dtype  # type: ignore[attr-defined]
+                or value.shape != column.shape  # type: ignore[attr-defined]
             ):
                 value = column.check(value)
             if used >= len(column.data):
@@ -176,8 +180,17 @@ class FrameBuffer:
             steps[cadence].append(step)
         self.last_step = step
         self.frames += 1
-        self._raw += pattern.raw
-        self._small += pattern.small
+        self._grow(pattern.raw, pattern.small, pattern.dense)
+
+    def _grow(self, raw: int, small: int, dense: Sequence[int]) -> None:
+        """Count bytes; see whether the block is full."""
+        self._raw += raw
+        self._small += small
+        if self._small >= SMALL_RAW or self._raw >= BLOCK_RAW:
+            self.full = True
+        for cadence in dense:
+            if len(self._steps[cadence]) >= BLOCK_FRAMES:
+                self.full = True
 
     def _out_of_order(self, step: object) -> WriterError:
         return WriterError(
@@ -223,7 +236,8 @@ class FrameBuffer:
         cadences = tuple(sorted({column.cadence for column in columns}))
         raw = sum(column.sample_bytes for column in columns)
         small = sum(column.sample_bytes for column in columns if column.field.small)
-        return _Pattern(cadences, raw + STEP_BYTES, small + STEP_BYTES)
+        dense = tuple(i for i in cadences if i in self._dense)
+        return _Pattern(cadences, dense, raw + STEP_BYTES, small + STEP_BYTES)
 
     def room(self) -> int:
         """Frames that surely fit before the block is full, at least 1."""
@@ -243,25 +257,18 @@ class FrameBuffer:
             used = len(self._steps[column.cadence])
             column.reserve(used, used + len(samples))
             column.data[used : used + len(samples)] = samples
+        raw = small = STEP_BYTES * len(steps)
         for i, group in enumerate(self._schema.cadences):
-            if any(f.name in values for f in group.fields):
-                due = (
-                    steps
-                    if group.every is None
-                    else steps[steps % group.every == group.offset]
-                )
-                self._steps[i].extend(due.tolist())
-                count = len(due)
-                self._raw += count * sum(
-                    self._columns[f.name].sample_bytes for f in group.fields
-                )
-                self._small += count * sum(
-                    self._columns[f.name].sample_bytes for f in group.fields if f.small
-                )
+            columns = [self._columns[f.name] for f in group.fields if f.name in values]
+            if columns:
+                due = _due(steps, group)
+                self._steps[i].extend(steps[due].tolist())
+                count = int(due.sum())
+                raw += count * sum(column.sample_bytes for column in columns)
+                small += count * sum(c.sample_bytes for c in columns if c.field.small)
         self.last_step = int(steps[-1])
         self.frames += len(steps)
-        self._raw += len(steps) * STEP_BYTES
-        self._small += len(steps) * STEP_BYTES
+        self._grow(raw, small, self._dense)
 
     def check_extension(
         self, steps: Sequence[int] | NDArray[Any], values: Mapping[str, object]
@@ -289,11 +296,7 @@ class FrameBuffer:
         for name in values:
             self._schema.field(name)
         for group in self._schema.cadences:
-            due = (
-                np.ones(len(found), bool)
-                if group.every is None
-                else found % group.every == group.offset
-            )
+            due = _due(found, group)
             count = int(due.sum())
             for each in group.fields:
                 if each.name in values:
@@ -319,3 +322,10 @@ class FrameBuffer:
         }
         self._clear()
         return Samples(steps, values)
+
+
+def _due(steps: NDArray[np.int64], group: Cadence) -> NDArray[np.bool_]:
+    """Where a cadence has samples; an irregular one that is given has them at all steps."""
+    if group.every is None:
+        return np.ones(len(steps), bool)
+    return np.asarray(steps % group.every == group.offset)

@@ -110,7 +110,7 @@ class Encoder:
         ]
 
     def _pack_steps(self, payload: _Payload, steps: Steps) -> int:
-        plan = chunk.choose_plan(steps, precision=None)
+        plan = chunk.choose_plan(steps, precision=None, codec="delta")
         place = {"field": None, "first": 0, "count": len(steps)}
         return payload.add(place, chunk.encode(steps, plan, verify=self._verify))
 
