@@ -121,7 +121,8 @@ def plan(
     smooth, frequency = _smooth(spectrum), spectrum.frequency
     tau = correlation_time(smooth, frequency)
     if settings.mode == "sportran":
-        return _sportran_plan(settings, spacing, lengths, tau)
+        filter_window = _filter_window(smooth, frequency, settings, tau, spacing)
+        return _sportran_plan(settings, spacing, lengths, tau, filter_window)
     longest = max(lengths)
     skip = _edge_skip(smooth, frequency, settings, longest)
     skips = _scan(skip, longest, tau / spacing) if settings.fstar is None else (skip,)
@@ -139,13 +140,16 @@ def plan(
 
 
 def _sportran_plan(
-    settings: Settings, spacing: float, lengths: Sequence[int], tau: float
+    settings: Settings,
+    spacing: float,
+    lengths: Sequence[int],
+    tau: float,
+    filter_window: int,
 ) -> Plan:
     """One segment as long as the shortest run, decimated to f*, both lengths even."""
     skip = 1 if settings.fstar is None else max(1, round(500.0 / spacing / settings.fstar))
     shortest = min(lengths)
     decimated = (shortest - shortest % 2) // skip
-    filter_window = max(3, round(2 * tau / spacing))
     return Plan(
         tau,
         (skip,),

@@ -109,6 +109,16 @@ def survey_all(
         FluxError: a run without finite samples, temperature or volume.
     """
     length = min(SEGMENT, max(run.samples for run in runs))
+    found, pooled = _survey_all(runs, length, workers, progress)
+    if not pooled.segments:  # gaps everywhere: segments as long as the longest stretch
+        longest = max(stop - start for one in found for start, stop in one.pieces)
+        found, pooled = _survey_all(runs, longest, workers, None)
+    return found, pooled
+
+
+def _survey_all(
+    runs: Sequence[Run], length: int, workers: int, progress: Progress | None
+) -> tuple[list[Survey], Spectrum]:
     found: list[Survey] = []
     pooled: Spectrum | None = None
     for one, spectrum in in_order(lambda run: survey(run, length), runs, workers):
@@ -117,8 +127,8 @@ def survey_all(
         pooled = part if pooled is None else pooled.merge(part)
         if progress is not None:
             progress(f"surveyed {one.run.name}", len(found), len(runs))
-    if pooled is None or not pooled.segments:
-        raise FluxError("no run has 16 evenly spaced, finite samples of the flux in a row")
+    if pooled is None:
+        raise FluxError("no runs to reduce")
     return found, pooled
 
 

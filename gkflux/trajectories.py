@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import stepson
 from gkflux.correlate import Float
@@ -24,22 +25,32 @@ __all__ = ["find_files", "trajectory_runs"]
 
 FRAMES = 1 << 16
 """Frames of a batch: a few megabytes of small columns."""
+DIFFUSING = 4.0
+"""Mean square displacement, Å², beyond which a species diffuses; vibrating atoms stay below 1."""
+Array = NDArray[Any]
+Series = tuple[NDArray[np.int64], Float]
 _SERIES = ("temperature", "energy", "energy_kinetic", "volume")
 
 
 @dataclass(frozen=True)
 class _File:
-    """One trajectory, opened for its metadata."""
+    """What is needed of one trajectory; the file itself is opened again to be read."""
 
     path: str
-    trajectory: Any
-    uuid: str
     steps: tuple[int, int]
     every: int
     samples: int
-    facts: Mapping[str, Any]
     timestep: float
-    volume: float | None
+    facts: Mapping[str, Any]
+    numbers: Array
+    cell: Array | None
+    parent: str | None
+    """uuid of the file that this one continues."""
+
+    @property
+    def uuid(self) -> str:
+        """Of the file."""
+        return str(self.facts["uuid"])
 
 
 def find_files(paths: str | Path | Iterable[str | Path]) -> list[str]:
@@ -94,62 +105,69 @@ def trajectory_runs(
 
 
 def _open(path: str) -> _File:
-    trajectory = stepson.open(path)
-    if "heat_flux" not in trajectory.fields:
-        raise FluxError(
-            f"{path}: no field heat_flux, only {', '.join(trajectory.fields)}; record it "
-            "with "
-            "`heat_flux = {{ every = 2 }}` in the stage"
+    with stepson.open(path) as trajectory:
+        if "heat_flux" not in trajectory.fields:
+            raise FluxError(
+                f"{path}: no field heat_flux, only {', '.join(trajectory.fields)}; "
+                "record it "
+                "with `heat_flux = { every = 2 }` in the stage"
+            )
+        metadata, field = trajectory.metadata, trajectory.fields["heat_flux"]
+        steps = trajectory["heat_flux"].steps
+        if len(steps) < 2:
+            raise FluxError(f"{path}: {len(steps)} samples of heat_flux; run longer")
+        timestep = metadata.get("timestep")
+        if not timestep:
+            raise FluxError(
+                f"{path}: no timestep in the metadata, the time axis is unknown"
+            )
+        cell = metadata.get("cell")
+        return _File(
+            path=path,
+            steps=(int(steps[0]), int(steps[-1])),
+            every=int(field.every or steps[1] - steps[0]),
+            samples=len(steps),
+            timestep=float(timestep),
+            facts=_facts(trajectory, field),
+            numbers=np.asarray(metadata["numbers"]),
+            cell=None if cell is None else np.array(cell, dtype=np.float64),
+            parent=None if trajectory.parent is None else str(trajectory.parent["uuid"]),
         )
-    steps = trajectory["heat_flux"].steps
-    if len(steps) < 2:
-        raise FluxError(f"{path}: {len(steps)} samples of heat_flux; run longer")
-    metadata = trajectory.metadata
-    field = trajectory.fields["heat_flux"]
-    timestep = metadata.get("timestep")
-    if not timestep:
-        raise FluxError(f"{path}: no timestep in the metadata, the time axis is not known")
-    return _File(
-        path=path,
-        trajectory=trajectory,
-        uuid=str(trajectory.uuid),
-        steps=(int(steps[0]), int(steps[-1])),
-        every=int(field.every or steps[1] - steps[0]),
-        samples=len(steps),
-        facts=_facts(trajectory, field),
-        timestep=float(timestep),
-        volume=_volume(metadata),
-    )
 
 
-def _facts(trajectory: Any, field: Any) -> dict[str, Any]:
+def _facts(trajectory: stepson.Trajectory, field: stepson.Field) -> dict[str, Any]:
     metadata = trajectory.metadata
     potential = metadata.get("potential") or {}
-    stage = metadata.get("stage") or {}
     return {
-        "uuid": str(trajectory.uuid),
+        "uuid": trajectory.uuid,
+        "digest": trajectory.digest,
         "ensemble": metadata.get("ensemble"),
-        "stage": stage.get("name") if isinstance(stage, Mapping) else stage,
+        "stage": (metadata.get("stage") or {}).get("name"),
         "replica": metadata.get("replica"),
-        "potential_file": potential.get("file") if isinstance(potential, Mapping) else None,
-        "potential_sha256": potential.get("sha256")
-        if isinstance(potential, Mapping)
-        else None,
-        "atoms": len(metadata["numbers"]) if "numbers" in metadata else None,
+        "potential_file": potential.get("file"),
+        "potential_sha256": potential.get("sha256"),
+        "atoms": trajectory.n_atoms,
         "degrees_of_freedom": metadata.get("degrees_of_freedom"),
         "target_K": metadata.get("temperature"),
         "gauge": field.attributes.get("gauge"),
         "formulation": field.attributes.get("formulation"),
         "convective": field.attributes.get("convective"),
+        "diffusing": _diffusing(trajectory),
     }
 
 
-def _volume(metadata: Mapping[str, Any]) -> float | None:
-    cell = metadata.get("cell")
-    if cell is None:
-        return None
-    volume = abs(float(np.linalg.det(np.asarray(cell, dtype=np.float64))))
-    return volume or None
+def _diffusing(trajectory: stepson.Trajectory) -> bool:
+    """Say whether a species of a mixture left its sites between first and last frame."""
+    numbers = np.asarray(trajectory.metadata["numbers"])
+    if "positions" not in trajectory.fields or len(np.unique(numbers)) < 2:
+        return False
+    positions = trajectory["positions"]
+    if len(positions) < 2:
+        return False
+    moved = np.asarray(positions[-1], np.float64) - np.asarray(positions[0], np.float64)
+    moved -= moved.mean(axis=0)
+    squares = (moved**2).sum(axis=1)
+    return any(squares[numbers == kind].mean() > DIFFUSING for kind in np.unique(numbers))
 
 
 def _refuse_twice(files: Sequence[_File]) -> None:
@@ -198,14 +216,26 @@ def _differences(first: _File, other: _File) -> Iterator[tuple[str, Any, Any]]:
         yield "the timestep (fs)", first.timestep, other.timestep
     if first.every != other.every:
         yield "the steps between flux samples", first.every, other.every
-    mine, theirs = first.trajectory.metadata, other.trajectory.metadata
-    for name in ("numbers", "cell"):
-        a, b = mine.get(name), theirs.get(name)
-        same = (a is None) == (b is None) and (
-            a is None or np.array_equal(np.asarray(a), np.asarray(b))
-        )
-        if not same:
-            yield f"other {name}", "those", "other ones"
+    if not np.array_equal(first.numbers, other.numbers):
+        yield "the atoms", _formula(first.numbers), _formula(other.numbers)
+    if not _same_cell(first.cell, other.cell):
+        yield "the cell", _words(first.cell), _words(other.cell)
+
+
+def _formula(numbers: Array) -> str:
+    kinds, counts = np.unique(numbers, return_counts=True)
+    parts = [f"{n} of number {z}" for z, n in zip(kinds, counts, strict=True)]
+    return " and ".join(parts) + ", in this order" if parts else "none"
+
+
+def _same_cell(first: Array | None, second: Array | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first, second)
+
+
+def _words(cell: Array | None) -> str:
+    return "none" if cell is None else f"{np.round(cell, 6).tolist()} Å"
 
 
 def _join(files: Sequence[_File]) -> list[list[_File]]:
@@ -223,11 +253,7 @@ def _join(files: Sequence[_File]) -> list[list[_File]]:
 
 
 def _continues(first: _File, second: _File) -> bool:
-    parent = getattr(second.trajectory, "parent", None)
-    parent = parent or second.trajectory.metadata.get("parent")
-    if isinstance(parent, Mapping):
-        parent = parent.get("uuid")
-    if parent is None or str(parent) != first.uuid:
+    if second.parent != first.uuid:
         return False
     if second.steps[0] <= first.steps[1]:
         raise FluxError(
@@ -247,35 +273,40 @@ def _run(group: Sequence[_File], temperature: float | None, volume: float | None
 
     facts = dict(first.facts)
     facts["files"] = [file.path for file in group]
+    facts["digests"] = [file.facts["digest"] for file in group]
+    facts["diffusing"] = any(file.facts["diffusing"] for file in group)
+    own = None if first.cell is None else abs(float(np.linalg.det(first.cell)))
     return Run(
         name=first.path,
         samples=sum(file.samples for file in group),
         every=first.every,
         timestep=first.timestep,
         chunks=chunks,
-        volume=first.volume if volume is None else volume,
+        volume=own if volume is None else volume,
         temperature=temperature,
         facts=facts,
     )
 
 
 def _chunks(file: _File) -> Iterator[Chunk]:
-    names = [name for name in _SERIES if name in file.trajectory.fields]
-    for batch in file.trajectory.stream("heat_flux", *names, frames=FRAMES):
-        scalars = {
-            name: (np.asarray(batch.steps[name], np.int64), np.asarray(batch[name], float))
-            for name in names
-        }
-        yield Chunk(
-            np.asarray(batch.steps["heat_flux"], np.int64),
-            np.asarray(batch["heat_flux"], dtype=np.float64),
-            _total_energy(scalars),
-        )
+    with stepson.open(file.path) as trajectory:
+        names = [name for name in _SERIES if name in trajectory.fields]
+        for batch in trajectory.stream("heat_flux", *names, frames=FRAMES):
+            scalars = {
+                name: (
+                    np.asarray(batch.steps[name], np.int64),
+                    np.asarray(batch[name], float),
+                )
+                for name in names
+            }
+            yield Chunk(
+                np.asarray(batch.steps["heat_flux"], np.int64),
+                np.asarray(batch["heat_flux"], dtype=np.float64),
+                _total_energy(scalars),
+            )
 
 
-def _total_energy(
-    scalars: "dict[str, tuple[np.ndarray[Any, np.dtype[np.int64]], Float]]",
-) -> "dict[str, tuple[np.ndarray[Any, np.dtype[np.int64]], Float]]":
+def _total_energy(scalars: dict[str, Series]) -> dict[str, Series]:
     """Replace potential and kinetic energy by their sum where both are recorded."""
     potential = scalars.pop("energy", None)
     kinetic = scalars.pop("energy_kinetic", None)

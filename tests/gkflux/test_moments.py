@@ -24,7 +24,7 @@ def test_samples_that_are_not_finite_are_left_out() -> None:
 
 def test_drift_finds_a_slope_with_an_error_that_covers_it() -> None:
     generator = np.random.default_rng(1)
-    times = np.arange(32) * 10.0
+    times = 10.0 * np.arange(32, dtype=np.float64)
     z = []
     for _ in range(300):
         blocks = [Moments.of(300 + 0.01 * t + generator.normal(size=50)) for t in times]
@@ -36,4 +36,6 @@ def test_drift_finds_a_slope_with_an_error_that_covers_it() -> None:
 
 
 def test_too_few_blocks_give_no_drift() -> None:
-    assert np.isnan(drift([Moments.of(np.ones(3))] * 3, np.arange(3.0)).slope)
+    assert np.isnan(
+        drift([Moments.of(np.ones(3))] * 3, np.arange(3, dtype=np.float64)).slope
+    )
