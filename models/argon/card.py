@@ -1,11 +1,13 @@
 """The model card: what the argon model is, what it was made from, and how wrong it is."""
 
-from typing import Any
+from dataclasses import asdict, dataclass
 
+from gkflux.potentials.schnet import Architecture
+from models.argon.check import Dynamics
 from models.argon.teacher import CUTOFF, EPSILON, MASS, SIGMA
 from stepson.units import BOLTZMANN
 
-__all__ = ["card"]
+__all__ = ["Measured", "card"]
 
 TEMPLATE = """\
 # argon: a small SchNet for liquid and solid argon
@@ -39,8 +41,8 @@ from 10 to 120 K with lattice constants from 5.10 to 5.50 Å, and crystals at th
 of the liquid while they melt.
 
 ## Errors on the test set
-| | all | liquid | crystal | melting |
-|---|---|---|---|---|
+| | {kinds} |
+|---|{rule}
 {errors}
 
 ## Dynamics and heat flux
@@ -66,35 +68,50 @@ ROWS = {
 }
 
 
-def card(results: dict[str, Any]) -> str:
-    """Write the card from what `models.argon.make` has measured."""
-    run = results["dynamics"]
-    values = {
-        **results["shape"],
-        **results["sizes"],
-        **run,
-        "weights": results["weights"],
-        "updates": results["updates"],
-        "minutes": results["seconds"] / 60,
-        "neighbours": results["neighbours"],
-        "picoseconds": run["steps"] * run["timestep"] / 1000,
-        "kelvin": EPSILON / BOLTZMANN,
-        "epsilon": EPSILON,
-        "sigma": SIGMA,
-        "teacher_cutoff": CUTOFF,
-        "mass": MASS,
-        "errors": _table(results),
-    }
-    return TEMPLATE.format(**values)
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a finished model."""
+
+    shape: Architecture
+    weights: int
+    """Number of parameters."""
+    updates: int
+    """Of the weights, in the fit."""
+    minutes: float
+    """The fit took, on one core."""
+    sizes: dict[str, int]
+    """Configurations of each set."""
+    neighbours: float
+    """Of an atom within the cutoff, mean over the test set."""
+    errors: dict[str, dict[str, float]]
+    """On the test set: ``all``, and by kind of state."""
+    dynamics: Dynamics
 
 
-def _table(results: dict[str, Any]) -> str:
-    kinds = (
-        results["errors"],
-        *(results["by_kind"][k] for k in ("liquid", "crystal", "melting")),
+def card(measured: Measured) -> str:
+    """Write the card."""
+    run = measured.dynamics
+    return TEMPLATE.format(
+        **asdict(measured.shape),
+        **measured.sizes,
+        **asdict(run),
+        weights=measured.weights,
+        updates=measured.updates,
+        minutes=measured.minutes,
+        neighbours=measured.neighbours,
+        picoseconds=run.steps * run.timestep / 1000,
+        kelvin=EPSILON / BOLTZMANN,
+        epsilon=EPSILON,
+        sigma=SIGMA,
+        teacher_cutoff=CUTOFF,
+        mass=MASS,
+        kinds=" | ".join(measured.errors),
+        rule="---|" * len(measured.errors),
+        errors="\n".join(_row(label, measured.errors) for label in ROWS),
     )
-    lines = []
-    for label, (key, form) in ROWS.items():
-        cells = " | ".join(form.format(kind[key]) for kind in kinds)
-        lines.append(f"| {label} | {cells} |")
-    return "\n".join(lines)
+
+
+def _row(label: str, errors: dict[str, dict[str, float]]) -> str:
+    key, form = ROWS[label]
+    cells = " | ".join(form.format(found[key]) for found in errors.values())
+    return f"| {label} | {cells} |"

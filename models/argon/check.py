@@ -12,12 +12,11 @@ import numpy as np
 from gkflux.flux import edge_powers, local_power
 from gkflux.potentials.base import Potential
 from gkflux.system import System
-from models.argon.teacher import MASS, Array
+from models.argon.teacher import ARGON, MASS, Array
 from stepson.units import BOLTZMANN, KINETIC
 
-__all__ = ["ARGON", "Dynamics", "dynamics"]
+__all__ = ["Dynamics", "dynamics"]
 
-ARGON = 18
 FLUX_EVERY = 200
 
 

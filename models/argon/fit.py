@@ -20,10 +20,10 @@ from torch import Tensor
 from gkflux.neighbors import edge_vectors, neighbor_list
 from gkflux.potentials.schnet import SchNet
 from models.argon.states import Configurations
+from models.argon.teacher import ARGON
 
-__all__ = ["ARGON", "Fit", "Labelled", "errors", "fit", "labelled"]
+__all__ = ["Fit", "Labelled", "errors", "fit", "labelled"]
 
-ARGON = 18
 BATCH = 8
 RATE = 3e-3
 LAST_RATE = 1e-5

@@ -12,7 +12,7 @@ import numpy as np
 
 from models.argon.teacher import Array, fcc, lattice_constant, sample
 
-__all__ = ["STATES", "Configurations", "State", "draw"]
+__all__ = ["STATES", "TRIPLE_POINT", "Configurations", "State", "draw"]
 
 TIMESTEP = 4.0
 """fs."""
@@ -69,6 +69,9 @@ STATES = [
         for t, d in [(95, 1.42), (140, 1.37), (250, 1.42)]
     ],
 ]
+
+TRIPLE_POINT = State("liquid", 90, lattice_constant(1.42))
+"""The state nearest to the triple point of the liquid (86.5 K, 1.419 g/cm³)."""
 
 
 def _schedule(state: State, samples: int, every: int) -> tuple[Array, int]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stepson.units import BOLTZMANN, KINETIC
 
 __all__ = [
+    "ARGON",
     "CUTOFF",
     "EPSILON",
     "MASS",
@@ -36,6 +37,8 @@ SIGMA = 3.405
 """Å, same source."""
 CUTOFF = 2.5 * SIGMA
 """Å, 8.5125: the cutoff of the reference conductivities of the Lennard-Jones liquid."""
+ARGON = 18
+"""The atomic number."""
 MASS = 39.948
 """amu, the standard atomic weight of argon."""
 
