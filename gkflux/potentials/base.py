@@ -200,12 +200,12 @@ def check_elements(elements: frozenset[int] | None, numbers: NDArray[np.int64]) 
     strange = set(np.unique(numbers).tolist()) - elements
     if strange:
         raise FluxError(
-            f"the model is not trained on {_names(strange)}, only on {_names(elements)}; "
-            "use another model, or check the species of the structure"
+            f"the model is not trained on {_names(strange)}; use another model, or check "
+            "the species of the structure (elements= of load_potential knows better)"
         )
 
 
-def _names(numbers: set[int] | frozenset[int]) -> str:
+def _names(numbers: set[int]) -> str:
     from ase.data import chemical_symbols
 
     return ", ".join(chemical_symbols[z] for z in sorted(numbers))

@@ -65,6 +65,8 @@ def load_potential(
     known = model.elements if elements is None else frozenset(int(z) for z in elements)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     provenance = {**model.provenance, "file": file.name, "sha256": digest}
+    if elements is not None:
+        provenance["elements_from"] = "caller"
     return SchNetPotential(
         model.network,
         elements=known,

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from gkflux.errors import FluxError
+from gkflux.potentials.embedding_rows import trained_rows
 from gkflux.potentials.model_file import Model
 from gkflux.potentials.schnet import Architecture, SchNet
 
@@ -49,8 +50,8 @@ def network_from_state(
 
     Args:
         path: for messages.
-        config: the gknet or schnetkit configuration; elements are taken from it where it
-            names them.
+        config: the gknet or schnetkit configuration. Elements are taken from it where it
+            names them, else guessed from the embedding (`embedding_rows`).
         state: tensors by SchNetPack's names.
 
     Raises:
@@ -67,7 +68,10 @@ def network_from_state(
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise FluxError(f"{path}: tensors do not fit a SchNet: {reason}") from error
-    return Model(network, _elements(config))
+    named = _elements(config)
+    found = trained_rows(network.embedding.weight) if named is None else named
+    origin = "unknown" if found is None else "config" if named else "embedding"
+    return Model(network, found, {"elements_from": origin})
 
 
 def _network(path: str | PathLike[str], config: Mapping[str, Any], state: State) -> SchNet:

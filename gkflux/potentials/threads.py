@@ -1,9 +1,9 @@
 """How many threads a call should use, found by trying.
 
 A parallel loop is as fast as its last thread. On a quiet machine all cores are best; for a
-hundred atoms on a busy one, threads that wait for each other make a call fifty times
-slower than one thread alone. The passes of the engine give the same bits with any number of threads,
-so the clock may choose.
+hundred atoms on a busy one, threads that wait for each other make a call fifty times slower
+than one thread alone. The passes of the engine give the same bits with any number of
+threads, so the clock may choose.
 """
 
 from collections.abc import Iterator
