@@ -170,3 +170,23 @@ def test_a_lattice_must_be_given_with_its_gauge(
         heat_flux(network(1), warm, gauge="lattice")
     with pytest.raises(FluxError, match="ask for gauge='lattice'"):
         heat_flux(network(1), warm, lattice=lattice)
+
+
+def test_only_periodic_directions_move_sites(lattice: System) -> None:
+    """A slab, whose third lattice vector is missing, and a cluster without a cell."""
+    cell = np.array([OBLIQUE[0], OBLIQUE[1], [0, 0, 0]])
+    shaken = lattice.positions + np.random.default_rng(1).normal(0, 0.08, (8, 3))
+    shifts = np.random.default_rng(2).integers(-2, 3, (8, 3)) * [1, 1, 0]
+    slab = System(
+        positions=shaken + shifts @ cell,
+        numbers=lattice.numbers,
+        cell=cell,
+        pbc=[True, True, False],
+    )
+    sites = fit_lattice(slab, lattice.positions)
+    expected = displacements(shaken, lattice.positions)
+    np.testing.assert_allclose(displacements(slab.positions, sites), expected, atol=1e-12)
+    cluster = System(positions=shaken + 5.0, numbers=lattice.numbers)
+    np.testing.assert_array_equal(
+        fit_lattice(cluster, lattice.positions), lattice.positions
+    )
