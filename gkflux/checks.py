@@ -74,7 +74,7 @@ def verdict(data: Reduced, found: Analysis, settings: Settings) -> tuple[str, st
     if relative > settings.relative_error * 1.005:
         times = _times((relative / settings.relative_error) ** 2)
         return "more data needed", (
-            f"more data needed: the error bar is sound, and {percent} of kappa; "
+            f"more data needed: the error bar is sound but {percent} of kappa; "
             f"{100 * settings.relative_error:.3g} % needs about {times} as much data "
             f"({tau}, {length:.0f} correlation times)"
         )

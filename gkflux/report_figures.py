@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gkflux.correlate import Float
 from gkflux.estimators.estimate import Estimate, quantile, rounded
+from gkflux.estimators.first_dip import smooth
 
 if TYPE_CHECKING:
     from gkflux.conductivity import GreenKubo
@@ -61,7 +62,7 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 9,
     "legend.labelcolor": INK,
 }
-_SIZE = (5.6, 3.5)
+_SIZE = (4.8, 3.3)
 _POINTS = 500
 
 
@@ -104,6 +105,12 @@ def _axes(rows: int = 1, height: float = _SIZE[1]) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(_SIZE[0], height), layout="constrained")
     axes = figure.subplots(rows, 1, sharex=True, squeeze=False)
     return figure, list(axes[:, 0])
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    """Put the legend above the axes, where it hides nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=3, columnspacing=1.2)
 
 
 def _time(fs: float) -> tuple[float, str]:
@@ -158,9 +165,10 @@ def _cumulative(result: "GreenKubo") -> Picture:
     # The unfiltered integral of a solid swings by many times kappa and would hide the rest.
     peak = max(float(f.max()), high if np.isfinite(high) else result.kappa)
     axis.set_ylim(min(0.0, float(f.min())) - 0.35 * peak, 1.7 * peak)
-    axis.legend(loc="lower right", ncols=2)
+    _legend(figure, axis)
     caption = (
-        "Integral of the autocorrelation up to each time, mean of the components; the "
+        "Integral of the autocorrelation up to each time, mean of the components, as it is "
+        "and filtered; the "
         "band is the "
         "95 % interval of the blocks, the horizontal line the value quoted."
     )
@@ -175,8 +183,10 @@ def _block_band(axis: Axes, result: "GreenKubo", until: float, factor: float) ->
     stride = float(result.settings["block_curve_stride"]) * (lags[1] - lags[0])
     time = np.arange(blocks.shape[1]) * stride
     known = (time <= until) & np.isfinite(blocks).all(axis=0)
-    mean = blocks[:, known].mean(axis=0)
-    half = blocks[:, known].std(axis=0, ddof=1) / np.sqrt(len(blocks))
+    window = int(float(result.settings["filter_fs"]) / stride)
+    curves = np.array([smooth(block, window) for block in blocks[:, known]])
+    mean = curves.mean(axis=0)
+    half = curves.std(axis=0, ddof=1) / np.sqrt(len(blocks))
     half *= quantile(0.95, len(blocks) - 1)
     t, low, high = _thin(time[known] * factor, mean - half, mean + half)
     axis.fill_between(t, low, high, color=BAND, lw=0, label="95 % of blocks")
@@ -190,17 +200,18 @@ def _autocorrelation(result: "GreenKubo") -> Picture:
     curve = curve[:shown] / curve[0]
     filtered = result.curves["autocorrelation_filtered"][:shown]
     filtered = filtered / _trace(result.curves["autocorrelation"])[0]
-    figure, (top, bottom) = _axes(2, 4.4)
+    figure, (top, bottom) = _axes(2, 4.0)
     t, c, f = _thin(time * factor, curve, filtered)
     top.plot(t, c, color=ONE, lw=0.9, label="⟨J(t) J(0)⟩ / ⟨J²⟩")
     top.plot(t, f, color=TWO, label="filtered")
     top.axhline(0, color=MUTED, lw=0.8)
     bottom.semilogy(t, np.abs(c), color=ONE, lw=0.9)
     bottom.semilogy(t, np.abs(f), color=TWO)
-    bottom.set_ylim(bottom=max(1e-6, float(np.quantile(np.abs(c), 0.02)) / 3), top=2)
+    floor = min(float(np.quantile(np.abs(c), 0.02)), float(np.quantile(np.abs(f), 0.2)))
+    bottom.set_ylim(bottom=max(1e-6, floor / 3), top=2)
     for axis in (top, bottom):
         _mark_cut(axis, result, factor)
-    top.legend(loc="upper right")
+    _legend(figure, top)
     top.set_ylabel("linear")
     bottom.set_ylabel("magnitude")
     bottom.set_xlabel(f"time ({unit})")
@@ -242,11 +253,11 @@ def _spectrum(result: "GreenKubo") -> Picture:
     axis.set_xlim(-0.02 * f[-1], max(f[-1], 1.02 * star))
     axis.set_xlabel("frequency (THz)")
     axis.set_ylabel("density, W/(m K)")
-    axis.legend(loc="best")
+    _legend(figure, axis)
     caption = (
         "Spectral density of the heat flux in units of κ: its limit at zero frequency is "
         "κ. "
-        "The fit covers the series decimated to f*."
+        "The fit covers the series decimated to f*, whose block means damp it there."
     )
     return _finish("spectrum", "Flux spectrum", caption, figure)
 
@@ -264,7 +275,7 @@ def _cutoffs(result: "GreenKubo") -> Picture:
     axis.set_xlabel("cepstral coefficients K")
     axis.set_ylabel("κ, W/(m K)")
     _fit_range(axis, kappas[len(kappas) // 8 :], stds[len(stds) // 8 :])
-    axis.legend(loc="best")
+    _legend(figure, axis)
     caption = (
         "κ against the number of cepstral coefficients, with its 95 % interval. Left of "
         "the "
@@ -290,7 +301,7 @@ def _decimations(result: "GreenKubo") -> Picture | None:
     axis.xaxis.set_minor_locator(mpl.ticker.NullLocator())
     axis.set_xlabel("f* (THz)")
     axis.set_ylabel("κ, W/(m K)")
-    axis.legend(loc="best")
+    _legend(figure, axis)
     caption = (
         "κ against the frequency to which the series is decimated, with its 95 % "
         "interval: it "

@@ -26,7 +26,7 @@ __all__ = ["find_files", "trajectory_runs"]
 FRAMES = 1 << 16
 """Frames of a batch: a few megabytes of small columns."""
 DIFFUSING = 4.0
-"""Mean square displacement, Å², beyond which a species diffuses; vibrating atoms stay below 1."""
+"""Mean square displacement of a species, Å², that is diffusion; vibrations stay below 1."""
 Array = NDArray[Any]
 Series = tuple[NDArray[np.int64], Float]
 _SERIES = ("temperature", "energy", "energy_kinetic", "volume")
