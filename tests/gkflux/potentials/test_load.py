@@ -1,0 +1,200 @@
+"""Model files: ours, other programs', broken ones."""
+
+import pickle
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+
+from gkflux.errors import FluxError
+from gkflux.potentials.embedding_rows import trained_rows
+from gkflux.potentials.load import load_model, load_potential, shipped_models
+from gkflux.potentials.model_file import read_model, save_model
+from gkflux.potentials.schnet import Architecture, SchNet
+from gkflux.system import System
+
+
+@pytest.fixture
+def network() -> SchNet:
+    torch.manual_seed(0)
+    shape = Architecture(features=16, gaussians=8, cutoff=4.0, readout="silu")
+    return SchNet(shape, mean=-1.5, stddev=2.0, atomref=torch.arange(100.0))
+
+
+@pytest.fixture
+def model(tmp_path: Path, network: SchNet) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_model(path, network, elements=[8, 14], provenance={"data": "random", "rmse": 0.1})
+    return path
+
+
+def test_our_file_gives_the_network_back(model: Path, network: SchNet) -> None:
+    read = read_model(model)
+    assert read.elements == frozenset({8, 14})
+    assert read.provenance == {"data": "random", "rmse": 0.1}
+    assert read.network.shape == network.shape
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, read.network.state_dict()[name]), name
+
+
+def test_provenance_names_the_file(model: Path) -> None:
+    potential = load_potential(model)
+    assert potential.provenance["file"] == "model.safetensors"
+    assert len(potential.provenance["sha256"]) == 64
+    assert potential.provenance["table_error"]["forces"] < 1e-4
+    assert potential.reference_energies(np.array([8, 14])) == pytest.approx([6.5, 12.5])
+    with pytest.raises(FluxError, match="not trained on Cu"):
+        potential(System(positions=[[0, 0, 0]], numbers=[29]))
+
+
+def schnetpack_1(network: SchNet) -> dict[str, torch.Tensor]:
+    """The state of a network by the names of SchNetPack 1."""
+    state, old = network.state_dict(), {}
+    old["representation.embedding.weight"] = state["embedding.weight"]
+    first = "interactions.0.filter"
+    old["representation.distance_expansion.offsets"] = state[f"{first}.centres"]
+    old["representation.distance_expansion.width"] = state[f"{first}.width"].expand(8)
+    names = {
+        "filter.first": "filter_network.0",
+        "filter.second": "filter_network.1",
+        "in2f": "cfconv.in2f",
+        "f2out": "cfconv.f2out",
+        "dense": "dense",
+    }
+    for n in range(network.shape.interactions):
+        for ours, theirs in names.items():
+            for part in ("weight", "bias"):
+                if f"interactions.{n}.{ours}.{part}" in state:
+                    old[f"representation.interactions.{n}.{theirs}.{part}"] = state[
+                        f"interactions.{n}.{ours}.{part}"
+                    ]
+        prefix = f"representation.interactions.{n}"
+        old[f"{prefix}.cutoff_network.cutoff"] = torch.tensor([network.shape.cutoff])
+    for k, ours in enumerate(("hidden", "out")):
+        for part in ("weight", "bias"):
+            key = f"output_modules.0.out_net.1.out_net.{k}.{part}"
+            old[key] = state[f"{ours}.{part}"]
+    old["output_modules.0.standardize.mean"] = state["mean"].float()
+    old["output_modules.0.standardize.stddev"] = state["stddev"].float()
+    return old
+
+
+def schnetpack_2(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same state by the names of SchNetPack 2."""
+    renames = (
+        ("distance_expansion.width", "radial_basis.widths"),
+        ("distance_expansion.offsets", "radial_basis.offsets"),
+        ("cfconv.in2f", "in2f"),
+        ("cfconv.f2out", "f2out.0"),
+        (".dense.", ".f2out.1."),
+        ("interactions.0.cutoff_network", "cutoff_fn"),
+        ("out_net.1.out_net", "outnet"),
+    )
+    new = {}
+    for key, value in state.items():
+        for old, name in renames:
+            key = key.replace(old, name)
+        new[key] = value
+    return new
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_schnetpack_states(tmp_path: Path, version: int) -> None:
+    torch.manual_seed(1)
+    readout: Literal["ssp", "silu"] = "ssp" if version == 1 else "silu"
+    shape = Architecture(features=16, gaussians=8, cutoff=4.0, readout=readout)
+    network = SchNet(shape, mean=-1.5, stddev=2.0)
+    state = schnetpack_1(network)
+    path = tmp_path / "old.torch"
+    torch.save(
+        {
+            "config": {"model": {"representation": {}, "elements": [8, 14]}},
+            "state": state if version == 1 else schnetpack_2(state),
+        },
+        path,
+    )
+    theirs = load_model(path)
+    assert theirs.network.shape.readout == readout
+    assert theirs.elements == frozenset({8, 14})
+    d = torch.randn(6, 3)
+    edges = torch.tensor([[0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]])
+    numbers = torch.tensor([14, 8, 8])
+    ours, read = (n(numbers, d, *edges, 3) for n in (network, theirs.network))
+    assert torch.equal(ours, read)
+
+
+def test_damaged_and_strange_files_get_one_line(tmp_path: Path, model: Path) -> None:
+    class Runs:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return print, ("this must never run",)
+
+    bad = tmp_path / "bad"
+    cases: list[tuple[bytes, str]] = [
+        (b"", "is empty"),
+        (b"hello, world", "neither a safetensors nor a torch"),
+        (model.read_bytes()[:-7], "damaged or truncated"),
+        (
+            model.read_bytes().replace(
+                b'\\"kind\\": \\"schnet\\"', b'\\"kind\\": \\"painn!\\"'
+            ),
+            "painn",
+        ),
+    ]
+    torch.save({"config": {}, "state": {"a": torch.zeros(9)}}, bad)
+    whole = bad.read_bytes()
+    cases += [(whole, "not a SchNet"), (whole[: len(whole) // 2], "damaged or truncated")]
+    torch.save([1, 2], bad)
+    cases.append((bad.read_bytes(), "holds no"))
+    torch.save(Runs(), bad)
+    cases.append((bad.read_bytes(), "pickled code"))
+    cases.append((pickle.dumps(Runs(), protocol=2), "pickled code|damaged"))
+    for content, message in cases:
+        bad.write_bytes(content)
+        with pytest.raises(FluxError, match=message) as caught:
+            load_potential(bad)
+        assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_options_get_one_line(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(FluxError, match="no model file"):
+        load_potential(tmp_path / "none.torch")
+    with pytest.raises(FluxError, match="neither float32 nor float64"):
+        load_potential(model, dtype="float16")
+    if not torch.cuda.is_available():
+        with pytest.raises(FluxError, match="no CUDA device"):
+            load_potential(model, device="cuda")
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_models_load_by_name(name: str) -> None:
+    potential = load_potential(name)
+    assert potential.elements
+    system = System(
+        positions=np.diag([3.6, 0.0, 0.0])[:2], numbers=[min(potential.elements)] * 2
+    )
+    assert np.isfinite(potential(system).forces).all()  # type: ignore[arg-type]
+
+
+def test_rows_that_were_never_trained_are_recognised() -> None:
+    torch.manual_seed(7)
+    embedding = torch.nn.Embedding(100, 128, padding_idx=0).weight.detach()
+    trained = [6, 8, 40]
+    embedding[trained] += 0.05 * torch.randn(3, 128)
+    found = trained_rows(embedding)
+    assert found is not None
+    assert found >= set(trained)
+    assert len(found) < 12
+    assert trained_rows(torch.rand(100, 128)) is None
+    assert trained_rows(embedding[:, :32]) is None
+
+
+def test_elements_of_zirconia(shared_data: Path) -> None:
+    for model in ("model_n1", "model_n2"):
+        path = shared_data / "zro2" / f"{model}.torch"
+        found = load_model(path).elements
+        assert found is not None
+        assert found >= {8, 40}
+        assert 14 not in found
+        assert load_potential(path, elements=[8, 40]).elements == frozenset({8, 40})
