@@ -15,7 +15,7 @@ from stepson.index import Entries, IndexRecord, Tree, roots_from_list
 from stepson.records import MAGIC_SIZE, MAJOR, RecordType, check_magic
 from stepson.scan import Record, Tail, find_tail, read_record
 from stepson.schema import Schema
-from stepson.source import Source
+from stepson.source import Edges, Source
 
 __all__ = [
     "READ_COMPATIBLE",
@@ -206,6 +206,7 @@ def open_source(source: Source) -> Opened:
     Raises:
         FormatError: it is no `.son`, or what was surely committed does not verify.
     """
+    source = Edges(source)
     size = source.size
     if size == 0:
         raise FormatError("the file is empty")

@@ -13,8 +13,12 @@ from typing import Protocol
 
 from stepson.errors import FormatError
 
-__all__ = ["Bytes", "LocalFile", "LocalSink", "Sink", "Source"]
+__all__ = ["Bytes", "Edges", "LocalFile", "LocalSink", "Sink", "Source"]
 
+ALIGNMENT = 64
+EDGE = 2**16 + ALIGNMENT
+"""A FOOTER with its padding."""
+MAX_EDGE = 2**18 + ALIGNMENT
 Buffer = bytes | bytearray | memoryview
 
 
@@ -62,6 +66,40 @@ class Bytes:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+class Edges:
+    """A source whose start and end are read once and kept: opening asks for little else.
+
+    Bytes of a `.son` never change once written, so what is kept stays true while the file
+    grows. A read that reaches the end replaces the end that is kept.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.size = source.size
+        """When this was made; nothing behind it is read."""
+        self._start = source.read_at(0, min(self.size, EDGE))
+        self._tail = b""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset` on."""
+        end = min(offset + length, self.size)
+        if end <= len(self._start):
+            return self._start[offset:end]
+        tail = self.size - EDGE
+        if offset >= tail > self.size - len(self._tail):
+            self._tail = self._source.read_at(tail, EDGE)
+        if offset < self.size - len(self._tail):
+            if end < self.size - ALIGNMENT or self.size - offset > MAX_EDGE:
+                return self._source.read_at(offset, end - offset)
+            self._tail = self._source.read_at(offset, self.size - offset)
+        start = self.size - len(self._tail)
+        return self._tail[offset - start : end - start]
+
+    def close(self) -> None:
+        """Let go of the source."""
+        self._source.close()
 
 
 class _Descriptor:

@@ -30,8 +30,8 @@ class Trajectory:
 
     def __init__(self, source: Source, path: Path | None = None) -> None:
         self.path = path
-        self.source = source
         self.opened = open_named(source, path)
+        self.source = self.opened.source
         self.reader = Reader(self.opened)
 
     def __len__(self) -> int:
