@@ -1,10 +1,11 @@
 """Do the quoted error bars cover the truth as often as they claim?
 
-Processes whose Green-Kubo integral is known exactly are generated, reduced as any trajectory is,
-and counted: how often the 68 % and the 95 % interval of the composed rule contain the exact
-value, how large the bias is in standard errors, and the same for every single estimator.
+Processes whose Green-Kubo integral is known exactly are generated, reduced as any
+trajectory is, and counted: how often the 68 % and the 95 % interval of the composed rule
+contain the exact value, how large the bias is in standard errors, and the same for every
+single estimator.
 
-    python benchmarks/calibration.py [--replicas 400] [--json calibration.json] [--figure c.svg]
+    python benchmarks/calibration.py [--replicas 400] [--json c.json] [--figure c.svg]
 """
 
 import argparse
@@ -179,25 +180,29 @@ def main() -> None:
     """Run the calibration from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--replicas", type=int, default=400)
-    parser.add_argument("--samples", type=int, nargs="+", default=[16384])
-    parser.add_argument("--runs", type=int, nargs="+", default=[1])
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        default=["1x16384", "8x4096", "1x65536"],
+        help="runs x samples",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     chosen = parser.parse_args()
     results = []
-    for runs in chosen.runs:
-        for samples in chosen.samples:
-            for process in processes():
-                results.append(
-                    calibrate(
-                        process,
-                        replicas=chosen.replicas,
-                        samples=samples,
-                        runs=runs,
-                        seed=chosen.seed,
-                    )
-                )
+    for case in chosen.cases:
+        runs, samples = (int(part) for part in case.split("x"))
+        results += [
+            calibrate(
+                process,
+                replicas=chosen.replicas,
+                samples=samples,
+                runs=runs,
+                seed=chosen.seed,
+            )
+            for process in processes()
+        ]
     text = json.dumps(results, indent=1)
     if chosen.json is not None:
         chosen.json.write_text(text + "\n", encoding="utf-8")

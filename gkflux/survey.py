@@ -213,8 +213,11 @@ def _series(
     chunk: Chunk, finite: NDArray[np.bool_], channels: int
 ) -> dict[str, tuple[NDArray[np.int64], Float]]:
     series = dict(chunk.scalars)
+    steps, flux = chunk.steps, chunk.flux
+    if not finite.all():
+        steps, flux = steps[finite], flux[finite]
     for component in range(channels):
-        series[f"flux_{component}"] = (chunk.steps[finite], chunk.flux[finite, component])
+        series[f"flux_{component}"] = (steps, flux[:, component])
     return series
 
 
@@ -315,5 +318,7 @@ def _add_moments(
     for name, (steps, values) in series.items():
         blocks = moments.setdefault(name, [Moments()] * MOMENT_BLOCKS)
         where = np.clip((steps - first) * MOMENT_BLOCKS // span, 0, MOMENT_BLOCKS - 1)
-        for index in np.unique(where):
-            blocks[index] = blocks[index].merge(Moments.of(values[where == index]))
+        cuts = [0, *(np.flatnonzero(np.diff(where)) + 1).tolist(), len(where)]
+        for start, stop in pairwise(cuts if len(where) else []):
+            index = int(where[start])
+            blocks[index] = blocks[index].merge(Moments.of(values[start:stop]))

@@ -1,0 +1,182 @@
+"""How fast is the reduction, how much memory does it take, is a merged result exact?
+
+Measured on one core, each number beside a peer in the same run where there is one:
+
+1. the lag accumulator fed in chunks, against one FFT correlation of the whole series
+(scipy); 2. random ragged pieces merged in a random tree, against one shot; 3. the whole
+reduction (both passes, all estimators) of a long run that is never in memory,
+   with the highest resident memory of a process of its own;
+4. the same from a .son file.
+
+    OMP_NUM_THREADS=1 python benchmarks/reduction.py [--samples 4000000] [--json r.json]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import correlate
+
+from gkflux.correlate import LagAccumulator, LagState, merge
+
+Float = NDArray[np.float64]
+CHUNK = 1 << 16
+
+
+def chunks(samples: int) -> Iterator[tuple[NDArray[np.int64], Float]]:
+    """Give a smooth flux in chunks that are made as they are asked for."""
+    base = np.random.default_rng(0).normal(size=(CHUNK + 8, 3))
+    smooth = sum(base[k : k + CHUNK] for k in range(8))
+    for start in range(0, samples, CHUNK):
+        count = min(CHUNK, samples - start)
+        yield (
+            np.arange(start, start + count),
+            np.roll(smooth, start // CHUNK * 997, axis=0)[:count],
+        )
+
+
+def lags(samples: int, window: int) -> dict[str, float]:
+    """Time the accumulator and, on a part that fits, the correlation of a whole series."""
+    series = [flux for _, flux in chunks(samples)]
+    start = perf_counter()
+    leaf = LagAccumulator(window, 3)
+    for flux in series:
+        leaf.update(flux)
+    leaf.state()
+    ours = samples / (perf_counter() - start)
+    whole = np.concatenate(series)[: 1 << 20]
+    start = perf_counter()
+    for a in range(3):
+        for b in range(3):
+            correlate(whole[:, a], whole[:, b], method="fft")[len(whole) - 1 :][
+                : window + 1
+            ]
+    theirs = len(whole) / (perf_counter() - start)
+    return {
+        "window": window,
+        "samples_per_second": ours,
+        "one_shot_samples_per_second": theirs,
+    }
+
+
+def merging(seed: int = 0) -> dict[str, float]:
+    """Compare 301 ragged pieces, merged in a random tree, with one shot."""
+    generator = np.random.default_rng(seed)
+    series = generator.normal(size=(200_000, 3)).cumsum(axis=0) * 0.01
+    series += generator.normal(size=series.shape)
+    cuts = np.sort(generator.integers(0, len(series), 300))
+    states = [LagState.of(part, 1000) for part in np.split(series, cuts)]
+    while len(states) > 1:
+        at = int(generator.integers(len(states) - 1))
+        states[at : at + 2] = [merge(states[at], states[at + 1])]
+    whole = LagState.of(series, 1000).sums
+    return {
+        "pieces": 301,
+        "error": float(np.abs(states[0].sums - whole).max() / np.abs(whole).max()),
+    }
+
+
+def stream(samples: int) -> dict[str, float]:
+    """Reduce a run that is never in memory."""
+    from gkflux.conductivity import reduce_runs
+    from gkflux.plan import Settings
+    from gkflux.runs import Chunk, Run
+
+    run = Run(
+        name="stream",
+        samples=samples,
+        every=1,
+        timestep=2.0,
+        chunks=lambda: (Chunk(steps, flux, {}) for steps, flux in chunks(samples)),
+        volume=1000.0,
+        temperature=300.0,
+    )
+    start = perf_counter()
+    found = reduce_runs([run], Settings())
+    return _measured(samples, perf_counter() - start, found)
+
+
+def file(samples: int, path: Path) -> dict[str, float]:
+    """Reduce a .son file."""
+    import gkflux
+
+    start = perf_counter()
+    found = gkflux.GreenKubo.from_trajectories(path, temperature=300.0)
+    return _measured(samples, perf_counter() - start, found)
+
+
+def _measured(samples: int, seconds: float, found: Any) -> dict[str, float]:
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return {
+        "samples": samples,
+        "samples_per_second": samples / seconds,
+        "peak_MiB": peak,
+        "lag_samples": found.settings["lag_fs"] / found.settings["spacing_fs"],
+    }
+
+
+def write(samples: int, path: Path) -> None:
+    """Write the flux as a .son file."""
+    import stepson
+
+    fields = [stepson.Field("heat_flux", "float64", (3,), "eV Å/fs")]
+    cell, numbers = np.eye(3) * 10, [18] * 8
+    with stepson.create(
+        path, fields=fields, numbers=numbers, cell=cell, timestep=2.0
+    ) as out:
+        for steps, flux in chunks(samples):
+            out.extend(steps=steps, heat_flux=flux)
+
+
+def apart(what: str, samples: int, path: Path) -> dict[str, float]:
+    """Run one measurement in a process of its own, so that its memory is its own."""
+    command = [sys.executable, __file__, "--only", what, "--samples", str(samples)]
+    output = subprocess.run(
+        [*command, "--path", str(path)], check=True, capture_output=True, text=True
+    ).stdout
+    found: dict[str, float] = json.loads(output)
+    return found
+
+
+def main() -> None:
+    """Run the measurements from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=4_000_000)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", choices=["stream", "file"], help=argparse.SUPPRESS)
+    parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.only == "stream":
+        print(json.dumps(stream(chosen.samples)))
+        return
+    if chosen.only == "file":
+        print(json.dumps(file(chosen.samples, chosen.path)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "flux.son"
+        write(chosen.samples, path)
+        result = {
+            "lags": [lags(chosen.samples, window) for window in (1000, 8000, 65_000)],
+            "merging": merging(),
+            "stream": [
+                apart("stream", n, path) for n in (chosen.samples // 8, chosen.samples)
+            ],
+            "file": apart("file", chosen.samples, path),
+        }
+    text = json.dumps(result, indent=1)
+    if chosen.json is not None:
+        chosen.json.write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
