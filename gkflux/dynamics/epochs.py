@@ -10,12 +10,16 @@ import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gkflux.dynamics.checkpoint import Checkpoint
 from gkflux.dynamics.recording import Epoch
 from stepson import Writer
 
-__all__ = ["EpochThread", "write_epoch", "write_frames"]
+__all__ = ["EpochThread", "Note", "write_epoch", "write_frames"]
+
+Note = tuple[int, dict[str, Any]]
+"""A replica, and what is to be written down in its file."""
 
 
 def write_frames(writer: Writer, epoch: Epoch, replica: int) -> None:
@@ -40,6 +44,7 @@ class _Job:
     step: int
     epoch: Epoch
     checkpoints: Sequence[Checkpoint] | None
+    notes: Sequence[Note]
 
 
 class EpochThread:
@@ -71,15 +76,25 @@ class EpochThread:
         return self._jobs.full()
 
     def submit(
-        self, step: int, epoch: Epoch, checkpoints: Sequence[Checkpoint] | None
+        self,
+        step: int,
+        epoch: Epoch,
+        checkpoints: Sequence[Checkpoint] | None,
+        notes: Sequence[Note] = (),
     ) -> None:
-        """Hand over an epoch that ends at `step`; waits while two are under way.
+        """Hand over an epoch; waits while two are under way.
+
+        Args:
+            step: its last one.
+            epoch: the samples.
+            checkpoints: the states at `step`; None after a failure.
+            notes: events worth keeping.
 
         Raises:
             WriterError: an earlier epoch could not be written.
         """
         self._check()
-        self._jobs.put(_Job(step, epoch, checkpoints))
+        self._jobs.put(_Job(step, epoch, checkpoints, notes))
 
     def stop(self) -> None:
         """Write what was handed over, as far as that is possible, and end the thread."""
@@ -110,6 +125,8 @@ class EpochThread:
                 self._error = error
 
     def _write(self, job: _Job) -> None:
+        for replica, content in job.notes:
+            self._writers[replica].note(content)
         for replica, writer in enumerate(self._writers):
             checkpoint = None if job.checkpoints is None else job.checkpoints[replica]
             write_epoch(writer, job.epoch, replica, checkpoint)

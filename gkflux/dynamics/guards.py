@@ -2,6 +2,8 @@
 
 * `check_motion`: a coordinate that is not finite, or an atom that moved in one step further
   than half the cutoff of its potential, stops the run.
+* `Hops`: an atom that left its site on the reference lattice; the heat flux in that
+  gauge means less from there on. A warning.
 * `Drift`: the slope of the conserved quantity (energy; less the heat of a thermostat). Its
   fluctuations are fast and correlated, so it is averaged over blocks of half a picosecond,
   and a line is fitted to the means. Extrapolated to the length of the stage, and spread
@@ -18,9 +20,10 @@ import numpy as np
 
 from gkflux.dynamics.state import Floats, State
 from gkflux.errors import FluxError
+from gkflux.system import System
 from stepson.units import BOLTZMANN
 
-__all__ = ["Drift", "DriftError", "UnstableError", "check_motion"]
+__all__ = ["Drift", "DriftError", "Hops", "UnstableError", "check_motion"]
 
 BLOCK = 500.0
 SHORTEST = 10_000.0
@@ -77,6 +80,27 @@ def check_motion(state: State, longest: float, timestep: float) -> None:
         far = float(moved[replica, atom])
         what = f"it moved {far:.3g} Å in one step" if np.isfinite(far) else "not finite"
         raise UnstableError(what, step=state.step, replica=replica, atom=atom)
+
+
+class Hops:
+    """Watches for atoms that leave their sites on the reference lattice."""
+
+    def __init__(self, system: System, lattice: Floats) -> None:
+        """Begin; ``lattice`` has shape ``(n, 3)``, Å, next to the atoms."""
+        from gkflux.flux.gauge import hop_limits
+
+        self._lattice, self._limits = lattice, hop_limits(system, lattice)
+        self._seen: set[tuple[int, int]] = set()
+
+    def look(self, positions: Floats) -> list[tuple[int, int]]:
+        """Return ``(replica, atom)`` of hops not seen before; positions are a batch's."""
+        from gkflux.flux.gauge import hop
+
+        found = [(k, hop(r, self._lattice, self._limits)) for k, r in enumerate(positions)]
+        new = [(k, atom) for k, atom in found if atom is not None]
+        new = [each for each in new if each not in self._seen]
+        self._seen.update(new)
+        return new
 
 
 @dataclass

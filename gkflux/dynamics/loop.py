@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from gkflux.dynamics.checkpoint import pack
 from gkflux.dynamics.engine import Engine
-from gkflux.dynamics.epochs import EpochThread
-from gkflux.dynamics.guards import Drift, DriftError, UnstableError, check_motion
+from gkflux.dynamics.epochs import EpochThread, Note
+from gkflux.dynamics.guards import Drift, DriftError, Hops, UnstableError, check_motion
 from gkflux.dynamics.recording import Recorder
 from gkflux.dynamics.recovery import Restart
 from gkflux.dynamics.reporting import Reporter
@@ -60,11 +60,13 @@ class StageLoop:
         reporter: Reporter,
         pace: Pace,
         stop: threading.Event,
+        hops: Hops | None = None,
     ) -> None:
         """Put the parts together; nothing is computed yet."""
         self._engine, self._recorder, self._restart = engine, recorder, restart
         self._drift, self._reporter, self._pace = drift, reporter, pace
-        self._stop = stop
+        self._stop, self._hops = stop, hops
+        self._notes: list[Note] = []
         self._writers = [held.writer for held in restart.held]
         self._thread: EpochThread | None = None
         self._committed_step = engine.state.step if restart.states is not None else -1
@@ -129,9 +131,21 @@ class StageLoop:
         if "energy" in due:
             conserved = values["energy"] + values["energy_kinetic"] - engine.state.heat
             if self._drift.add(step, conserved):
-                warning = self._drift.judge(step)
-                if warning is not None:
-                    self._reporter.say(warning)
+                self._judge(step)
+
+    def _judge(self, step: int) -> None:
+        """Look at what changes slowly, twice a picosecond."""
+        warning = self._drift.judge(step)
+        if warning is not None:
+            self._reporter.say(warning)
+        if self._hops is None:
+            return
+        for replica, atom in self._hops.look(self._engine.state.positions):
+            self._reporter.say(
+                f"step {step}, replica {replica}: atom {atom} has left its site; the "
+                "lattice gauge of the heat flux does not fit any more"
+            )
+            self._notes.append((replica, {"hop": {"step": step, "atom": atom}}))
 
     def _catch_up(self) -> None:
         """Let files that are ahead have the last word about their own state."""
@@ -164,12 +178,14 @@ class StageLoop:
         )
         if self._thread is None:
             said = len(self._restart.messages)
+            for replica, content in notes:
+                self._writers[replica].note(content)
             self._restart.reconcile(epoch, checkpoints)
             for message in self._restart.messages[said:]:
                 self._reporter.say(message)
             self._thread = EpochThread(self._writers, state.step)
         else:
-            self._thread.submit(state.step, epoch, checkpoints)
+            self._thread.submit(state.step, epoch, checkpoints, notes)
         self._committed_step, self._committed_at = state.step, now
 
     def _commit_if_allowed(self) -> None:

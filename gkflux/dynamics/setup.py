@@ -123,7 +123,7 @@ def _lattice(config: RunConfig, system: System) -> Floats | None:
             config.path,
         )
     try:
-        return np.asarray(fit_lattice(system, lattice.positions))
+        return np.asarray(fit_lattice(system, lattice))
     except FluxError as error:
         raise ConfigError(f"system.lattice: {error}", config.path) from None
 

@@ -22,7 +22,7 @@ from gkflux.dynamics.checkpoint import batch_state, pack
 from gkflux.dynamics.config import RunConfig, StageConfig
 from gkflux.dynamics.engine import Engine, integrator_for
 from gkflux.dynamics.files import check_environment, create_file
-from gkflux.dynamics.guards import Drift
+from gkflux.dynamics.guards import Drift, Hops
 from gkflux.dynamics.live_kappa import LiveKappa
 from gkflux.dynamics.loop import Pace, StageLoop
 from gkflux.dynamics.progress import Listener
@@ -178,8 +178,10 @@ class StageRun:
         if restart.states is not None:
             drift.restore(np.stack([state["drift"] for state in restart.states]))
         recorder = Recorder(self._fields(), self.config.replicas, self.system.n_atoms)
+        lattice = None if self.flux is None else self.flux.lattice
+        hops = None if lattice is None else Hops(self.system, lattice)
         loop = StageLoop(
-            engine, recorder, restart, drift, self.reporter, self._pace(), stop
+            engine, recorder, restart, drift, self.reporter, self._pace(), stop, hops
         )
         first, began = engine.state.step, time.monotonic()
         try:

@@ -1,0 +1,224 @@
+"""`MolecularDynamics`: the dynamics of runs, for one system, from a script.
+
+Same integrators, same noise, same order of operations as in a run; no stages, replicas or
+restarts. With a ``stepson`` writer every field that is due at a step is appended.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gkflux.dynamics.engine import Engine, Flux, Moves
+from gkflux.dynamics.guards import check_motion
+from gkflux.dynamics.langevin import Langevin
+from gkflux.dynamics.state import Floats, State, kinetic_energy, remove_momentum
+from gkflux.dynamics.verlet import Integrator, VelocityVerlet
+from gkflux.errors import FluxError
+from gkflux.system import System
+from stepson import Writer
+from stepson.errors import SchemaError
+
+__all__ = ["Instant", "MolecularDynamics"]
+
+MEASURED = frozenset(
+    {
+        *("positions", "velocities", "forces", "stress", "heat_flux"),
+        *("energy", "energy_kinetic", "temperature"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Instant:
+    """One system at one step.
+
+    Attributes:
+        step: from 0.
+        time: fs.
+        positions: shape ``(n, 3)``, Å, unwrapped.
+        velocities: shape ``(n, 3)``, Å/fs.
+        forces: shape ``(n, 3)``, eV/Å.
+        energy: potential, eV.
+        energy_kinetic: eV.
+        temperature: K.
+    """
+
+    step: int
+    time: float
+    positions: Floats
+    velocities: Floats
+    forces: Floats
+    energy: float
+    energy_kinetic: float
+    temperature: float
+
+
+class MolecularDynamics:
+    """Molecular dynamics of one system.
+
+    Attributes:
+        heat_flux: shape ``(3,)``, eV Å/fs, of the last step that was a multiple of
+            ``heat_flux_every``; None before, or without.
+    """
+
+    def __init__(
+        self,
+        potential: Moves,
+        system: System,
+        *,
+        velocities: ArrayLike | None = None,
+        timestep: float,
+        ensemble: Literal["nve", "langevin"] = "nve",
+        temperature: float | None = None,
+        friction: float | None = None,
+        seed: int = 0,
+        heat_flux_every: int | None = None,
+        formulation: str = "semilocal",
+        gauge: Literal["none", "lattice"] = "none",
+        convective: bool = True,
+        lattice: System | ArrayLike | None = None,
+        writer: Writer | None = None,
+    ) -> None:
+        """Prepare; `run` computes.
+
+        Args:
+            potential: forces, and the flux.
+            system: where to start.
+            velocities: shape ``(n, 3)``, Å/fs; by default those of the system. The
+                total momentum is removed for ``nve``.
+            timestep: fs.
+            ensemble: ``nve``, or ``langevin`` with `temperature` and `friction`.
+            temperature: K.
+            friction: 1/fs.
+            seed: of the noise.
+            heat_flux_every: steps between two heat fluxes; None: only those that the
+                writer needs.
+            formulation: ``semilocal`` (exact) or ``local``.
+            gauge: ``lattice`` needs `lattice`.
+            convective: add sum E_i v_i in the gauge ``none``.
+            lattice: equilibrium positions of the same atoms in the same cell.
+            writer: gets every field that is due, from step 0 on.
+
+        Raises:
+            FluxError: no velocities, no lattice, a thermostat without its numbers.
+            SchemaError: the writer wants a field that is not measured here.
+        """
+        start = system.velocities if velocities is None else velocities
+        if start is None:
+            raise FluxError("the system has no velocities; give velocities=, in Å/fs")
+        v = np.array(start, dtype=np.float64)
+        if v.shape != (system.n_atoms, 3):
+            raise FluxError(f"velocities have shape {v.shape}, not ({system.n_atoms}, 3)")
+        if ensemble == "nve":
+            remove_momentum(v[None], system.masses)
+        integrator = _integrator(system, ensemble, timestep, temperature, friction, seed)
+        sites = _sites(system, gauge, lattice)
+        flux = Flux(formulation, gauge, convective and gauge == "none", sites)
+        self.system, self.heat_flux = system, None
+        self._timestep, self._longest = timestep, potential.cutoff / 2
+        self._flux_every, self._writer = heat_flux_every, _checked(writer)
+        state = State.at_rest(system.positions[None], v[None])
+        self._engine = Engine(potential, system, state, integrator, flux=flux)
+        self._begun = False
+
+    heat_flux: Floats | None
+
+    def run(self, steps: int) -> Self:
+        """Compute so many steps.
+
+        Raises:
+            UnstableError: a coordinate is not finite, or an atom flew away.
+        """
+        self._begin()
+        state = self._engine.state
+        for _ in range(steps):
+            self._engine.step()
+            check_motion(state, self._longest, self._timestep)
+            self._measure()
+        return self
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._engine.begin()
+            self._measure()
+            self._begun = True
+
+    def _measure(self) -> None:
+        step, writer = self._engine.state.step, self._writer
+        due: list[str] = []
+        if writer is not None:
+            due = [name for name, field in writer.fields.items() if field.due(step)]
+        wanted = self._flux_every is not None and step % self._flux_every == 0
+        if not due and not wanted:
+            return
+        asked = {*due, "heat_flux"} if wanted else set(due)
+        values = self._engine.measure(sorted(asked))
+        if "heat_flux" in asked:
+            self.heat_flux = values["heat_flux"][0].copy()
+        if writer is not None and due:
+            writer.append(step=step, **{name: values[name][0] for name in due})
+
+    @property
+    def state(self) -> Instant:
+        """The system now: arrays are copies."""
+        self._begin()
+        engine = self._engine
+        state, evaluation = engine.state, engine.evaluation
+        return Instant(
+            step=state.step,
+            time=state.step * self._timestep,
+            positions=state.positions[0].copy(),
+            velocities=state.velocities[0].copy(),
+            forces=evaluation.forces[0].copy(),
+            energy=float(evaluation.energy[0]),
+            energy_kinetic=float(kinetic_energy(state.velocities, engine.masses)[0]),
+            temperature=float(engine.temperature()[0]),
+        )
+
+    def __repr__(self) -> str:
+        return f"<MolecularDynamics {self.system!r}: step {self._engine.state.step}>"
+
+
+def _integrator(
+    system: System,
+    ensemble: str,
+    timestep: float,
+    temperature: float | None,
+    friction: float | None,
+    seed: int,
+) -> Integrator:
+    if ensemble == "nve":
+        return VelocityVerlet(system.masses, timestep=timestep)
+    if ensemble != "langevin":
+        raise FluxError(f"ensemble {ensemble!r} is not available; use 'nve' or 'langevin'")
+    if temperature is None or friction is None:
+        raise FluxError("ensemble 'langevin' needs temperature= (K) and friction= (1/fs)")
+    return Langevin(
+        system.masses,
+        timestep=timestep,
+        temperature=temperature,
+        friction=friction,
+        streams=Langevin.streams(seed, 0, [0]),
+    )
+
+
+def _sites(system: System, gauge: str, lattice: System | ArrayLike | None) -> Floats | None:
+    if gauge == "none":
+        return None
+    if lattice is None:
+        raise FluxError("gauge 'lattice' needs lattice=, the equilibrium positions")
+    from gkflux.flux.gauge import fit_lattice
+
+    return np.asarray(fit_lattice(system, lattice))
+
+
+def _checked(writer: Writer | None) -> Writer | None:
+    unknown = set() if writer is None else {*writer.fields} - MEASURED
+    if unknown:
+        raise SchemaError(
+            f"the writer wants {', '.join(sorted(unknown))}; the dynamics measures "
+            f"{', '.join(sorted(MEASURED))}"
+        )
+    return writer
