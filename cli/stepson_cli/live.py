@@ -141,6 +141,7 @@ class PlainDisplay:
         self._clock = clock
         self._next = clock()
         self._last: Progress | None = None
+        self._announced = ""
 
     def __repr__(self) -> str:
         return f"PlainDisplay(last={self._last and self._last.step})"
@@ -155,7 +156,9 @@ class PlainDisplay:
     def update(self, progress: "Progress") -> None:
         """Print what is new since the last call."""
         last, self._last = self._last, progress
-        if last is None or last.stage != progress.stage:
+        # Only what has started knows from which step.
+        if progress.stage != self._announced and progress.phase != "starting":
+            self._announced = progress.stage
             self._terminal.say(views.stage_start_line(progress))
             self._next = self._clock() + LINE_EVERY
         if progress.message is not None:

@@ -92,6 +92,7 @@ def _write(demo: "Demo", folder: Path, steps: int, terminal: Terminal) -> Path:
 def _simulate(demo: "Demo", config: Path, terminal: Terminal) -> int:
     """Run, kill, run again."""
     from gkflux.dynamics.config import load
+    from stepson_cli.quantities import count
 
     stage = load(config).stage[-1]
     wanted = int(KILL_AFTER * stage.steps)
@@ -111,7 +112,8 @@ def _simulate(demo: "Demo", config: Path, terminal: Terminal) -> int:
     if status != -signal.SIGKILL:
         return status
     _heading(terminal, "That was SIGKILL, sent on purpose. The same command goes on")
-    terminal.say(f"  saved before it died: step {saved_step(watched)} of {stage.steps}")
+    saved, steps = count(saved_step(watched)), count(stage.steps)
+    terminal.say(f"  saved before it died: step {saved} of {steps}")
     return _stepson(words, terminal)
 
 

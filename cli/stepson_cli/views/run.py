@@ -102,7 +102,7 @@ def stage_line(progress: "Progress") -> Text:
         (f"{progress.stage}", "good"),
         f"  {plural(progress.steps, 'step')}, ",
         f"{simulated(progress.steps * progress.timestep)} {progress.ensemble}, ",
-        f"{_fixed(_mean(progress.temperature), '.1f')} K, {size(progress.bytes_written)}",
+        size(progress.bytes_written),
     )
 
 
