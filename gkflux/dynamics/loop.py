@@ -12,11 +12,11 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from gkflux.dynamics.checkpoint import pack
+from gkflux.dynamics.checkpoint import Checkpoint, pack
 from gkflux.dynamics.engine import Engine
 from gkflux.dynamics.epochs import EpochThread, Note
 from gkflux.dynamics.guards import Drift, DriftError, Hops, UnstableError, check_motion
-from gkflux.dynamics.recording import Recorder
+from gkflux.dynamics.recording import Epoch, Recorder
 from gkflux.dynamics.recovery import Restart
 from gkflux.dynamics.reporting import Reporter
 
@@ -172,21 +172,25 @@ class StageLoop:
         state = self._engine.state
         if state.step == self._committed_step:
             return
-        epoch, checkpoints = (
-            self._recorder.take(),
-            pack(state, self._drift, self._pace.name),
-        )
+        epoch = self._recorder.take()
+        checkpoints = pack(state, self._drift, self._pace.name)
+        notes, self._notes = self._notes, []
         if self._thread is None:
-            said = len(self._restart.messages)
-            for replica, content in notes:
-                self._writers[replica].note(content)
-            self._restart.reconcile(epoch, checkpoints)
-            for message in self._restart.messages[said:]:
-                self._reporter.say(message)
-            self._thread = EpochThread(self._writers, state.step)
+            self._first_commit(epoch, checkpoints, notes)
         else:
             self._thread.submit(state.step, epoch, checkpoints, notes)
         self._committed_step, self._committed_at = state.step, now
+
+    def _first_commit(
+        self, epoch: Epoch, checkpoints: list[Checkpoint], notes: list[Note]
+    ) -> None:
+        said = len(self._restart.messages)
+        for replica, content in notes:
+            self._writers[replica].note(content)
+        self._restart.reconcile(epoch, checkpoints)
+        for message in self._restart.messages[said:]:
+            self._reporter.say(message)
+        self._thread = EpochThread(self._writers, self._engine.state.step)
 
     def _commit_if_allowed(self) -> None:
         if self._engine.state.step >= self._restart.until:
