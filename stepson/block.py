@@ -105,7 +105,10 @@ class Block:
         for each in self._list(self.record.map.get("chunks")):
             if not isinstance(each, dict):
                 raise self._bad("map")
-            found.setdefault(each.get("field"), []).append(self._chunk(each))
+            number = each.get("field")
+            if number is not None:
+                number = self._number(number, 0, len(self.schema.fields))
+            found.setdefault(number, []).append(self._chunk(each))
         return found
 
     def _chunk(self, each: dict[str, Any]) -> _Chunk:

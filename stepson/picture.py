@@ -29,7 +29,7 @@ def time_text(time: float) -> str:
 def composition(numbers: Sequence[int]) -> str:
     """Atomic numbers as a formula: ``O64 Zr32``."""
     counted = sorted(
-        (SYMBOLS[z] if z < len(SYMBOLS) else f"Z{z}", n)
+        (SYMBOLS[z] if 0 <= z < len(SYMBOLS) else f"Z{z}", n)
         for z, n in Counter(numbers).items()
     )
     return " ".join(f"{symbol}{count}" for symbol, count in counted)
