@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from gkflux.correlate import Float
 from gkflux.errors import FluxError
-from gkflux.estimators.blocks import block_values, excess, log_estimate, log_zeros
+from gkflux.estimators.blocks import block_values, log_estimate, log_zeros
 from gkflux.estimators.cepstral import Cepstrum, cepstrum, schur_power
+from gkflux.estimators.composed import component_mean, compose, isotropy, named
 from gkflux.estimators.estimate import Estimate, mean_estimate
 from gkflux.estimators.first_dip import Dip, cumulative, find_dip, hann, vibes
 from gkflux.plan import Settings, correlation_time
@@ -45,6 +46,8 @@ class Analysis:
     tensor_std: Float
     tau: float
     """Correlation time, fs."""
+    chance: float
+    """Chance that components as different as these are equal."""
     cepstrum: Cepstrum
     spectrum: Spectrum
     dip: Dip
@@ -78,10 +81,13 @@ def analyse(data: Reduced, settings: Settings) -> Analysis:
     if len(blocks):
         methods["blocks"] = mean_estimate("blocks", blocks)
     methods["first_dip"] = _dip_estimate(dip, methods.get("blocks"), data)
-    record, reason = _record(methods, settings)
     tensor, tensor_std = _tensor(spectrum, fit, data.components, prefactor)
+    chance = isotropy(np.diag(tensor), np.diag(tensor_std))
+    if data.components > 1 and np.all(np.isfinite(tensor_std)):
+        methods["components"] = component_mean(np.diag(tensor), np.diag(tensor_std))
     if settings.mode == "vibes":
-        record, reason, tensor, tensor_std = _vibes(data, prefactor, methods)
+        tensor, tensor_std = _vibes(data, prefactor, methods)
+    record, reason = _record(methods, chance, settings)
     curves |= _spectral_curves(data, fit, settings, prefactor)
     return Analysis(
         methods,
@@ -90,6 +96,7 @@ def analyse(data: Reduced, settings: Settings) -> Analysis:
         tensor,
         tensor_std,
         tau,
+        chance,
         fit,
         spectrum,
         dip,
@@ -190,30 +197,14 @@ def _dip_estimate(dip: Dip, blocks: Estimate | None, data: Reduced) -> Estimate:
     return Estimate("first_dip", dip.value, blocks.std, blocks.dof, details)
 
 
-def _record(methods: Mapping[str, Estimate], settings: Settings) -> tuple[Estimate, str]:
-    """Quote the cepstral value; its error unless a measured one is larger beyond chance."""
+def _record(
+    methods: Mapping[str, Estimate], chance: float, settings: Settings
+) -> tuple[Estimate, str]:
     if settings.method != "auto":
-        if settings.method not in methods:
-            raise FluxError(
-                f"method {settings.method!r} is not to be had from these data; "
-                f"known: {', '.join(methods)}"
-            )
-        return methods[settings.method], f"{settings.method}, as asked for"
-    claimed = methods["cepstral"]
-    if settings.mode == "sportran":
-        return claimed, "cepstral, as SporTran"
-    measured = [
-        methods[name] for name in ("segments", "replicas", "blocks") if name in methods
-    ]
-    larger = [m for m in measured if excess(m, claimed)]
-    if not larger:
-        return claimed, "cepstral; no measured error is larger beyond chance"
-    worst = max(larger, key=lambda m: m.half_width())
-    quoted = Estimate("cepstral", claimed.kappa, worst.std, worst.dof, claimed.details)
-    return (
-        quoted,
-        f"cepstral value with the error between {worst.method}, larger beyond chance",
-    )
+        return named(methods, settings.method)
+    if settings.mode == "default":
+        return compose(methods, chance)
+    return named(methods, {"sportran": "cepstral", "vibes": "vibes"}[settings.mode])
 
 
 def _tensor(
@@ -253,16 +244,15 @@ def _tensor(
 
 def _vibes(
     data: Reduced, prefactor: float, methods: dict[str, Estimate]
-) -> tuple[Estimate, str, Float, Float]:
+) -> tuple[Float, Float]:
     autocorrelation = data.lags.finalize(biased=True)[: data.lags.count]
     taper = hann(data.lags.count)[: len(autocorrelation)]
     integral = prefactor * cumulative(autocorrelation * taper[:, None, None], data.spacing)
     found = vibes(integral, spacing=data.spacing, window=data.plan.filter_window)
     details = {f"cut_{a}{a}": float(found.cut[a, a]) for a in range(data.components)}
     kappa = float(np.diag(found.kappa).mean())
-    estimate = Estimate("vibes", kappa, found.std, details=details)
-    methods["vibes"] = estimate
-    return estimate, "as FHI-vibes", found.kappa, np.full_like(found.kappa, nan)
+    methods["vibes"] = Estimate("vibes", kappa, found.std, details=details)
+    return found.kappa, np.full_like(found.kappa, nan)
 
 
 def _spectral_curves(

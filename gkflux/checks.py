@@ -14,22 +14,18 @@ import numpy as np
 from gkflux.analysis import Analysis
 from gkflux.correlate import Float
 from gkflux.estimators.blocks import z_halves
+from gkflux.estimators.composed import ANISOTROPIC
 from gkflux.estimators.estimate import quantile
 from gkflux.moments import Drift, drift
 from gkflux.plan import Settings
 from gkflux.reduce import Reduced
 from gkflux.survey import MOMENT_BLOCKS, Survey
+from gkflux.verdict import CONVERGED, NO_ERROR, correlation_times, written
 from stepson.units import BOLTZMANN
 
-__all__ = ["CONVERGED", "NO_ERROR", "Check", "Status", "aliasing", "make_checks", "verdict"]
+__all__ = ["Check", "Status", "aliasing", "make_checks"]
 
 Status = Literal["pass", "warn", "fail"]
-
-CONVERGED = 2500.0
-"""Independent components x length, in correlation times, from where the error bar is
-calibrated."""
-NO_ERROR = 50.0
-"""Below it no error bar is given at all."""
 
 
 @dataclass(frozen=True)
@@ -39,56 +35,6 @@ class Check:
     name: str
     status: Status
     message: str
-
-
-def correlation_times(data: Reduced, found: Analysis) -> float:
-    """Independent components x length of all runs, in correlation times."""
-    samples = sum(s.samples for s in data.surveys)
-    return found.components * samples * data.spacing / found.tau
-
-
-def verdict(data: Reduced, found: Analysis, settings: Settings) -> tuple[str, str]:
-    """Return status and one line: converged, how much more data, or why no error bar."""
-    length = correlation_times(data, found)
-    tau = f"tau = {_time(found.tau)}"
-    if length < NO_ERROR:
-        return "no error bar", (
-            f"no error bar: the data are {length:.0f} correlation times long ({tau}), "
-            f"at least {NO_ERROR:.0f} are needed for one, {CONVERGED:.0f} for a sound one"
-        )
-    if length < CONVERGED:
-        return "error too small", (
-            f"error bar too small: the data are {length:.0f} correlation times long "
-            f"({tau}), it "
-            f"is sound from {CONVERGED:.0f}; about {_times(CONVERGED / length)} as much "
-            "data "
-            "are needed"
-        )
-    relative = found.record.half_width() / quantile(0.95, np.inf) / abs(found.record.kappa)
-    percent = f"{100 * relative:.{0 if relative > 0.095 else 1}f} %"
-    if not isfinite(relative):
-        return (
-            "no error bar",
-            f"no error bar: {found.record.method} gives none from these data",
-        )
-    if relative > settings.relative_error * 1.005:
-        times = _times((relative / settings.relative_error) ** 2)
-        return "more data needed", (
-            f"more data needed: the error bar is sound but {percent} of kappa; "
-            f"{100 * settings.relative_error:.3g} % needs about {times} as much data "
-            f"({tau}, {length:.0f} correlation times)"
-        )
-    return "converged", (
-        f"converged: {percent} error from {length:.0f} correlation times ({tau})"
-    )
-
-
-def _times(factor: float) -> str:
-    return f"{factor:.1f} times" if factor < 10 else f"{factor:.0f} times"
-
-
-def _time(value: float) -> str:
-    return f"{value:.3g} fs" if value < 1000 else f"{value / 1000:.3g} ps"
 
 
 def make_checks(data: Reduced, found: Analysis, settings: Settings) -> tuple[Check, ...]:
@@ -114,7 +60,7 @@ def make_checks(data: Reduced, found: Analysis, settings: Settings) -> tuple[Che
 
 def _spacing(data: Reduced) -> Check:
     gaps = sum(s.gaps for s in data.surveys)
-    every = _time(data.spacing)
+    every = written(data.spacing)
     if not gaps:
         return Check("spacing", "pass", f"samples are evenly spaced, {every} apart")
     return Check(
@@ -276,7 +222,7 @@ def _halves(found: Analysis) -> Check:
 
 def _length(data: Reduced, found: Analysis) -> Check:
     times = correlation_times(data, found)
-    words = f"components x length are {times:.0f} correlation times of {_time(found.tau)}"
+    words = f"components x length are {times:.0f} correlation times of {written(found.tau)}"
     if times >= CONVERGED:
         return Check("length", "pass", words)
     return Check(
@@ -291,24 +237,20 @@ def _isotropy(found: Analysis) -> Check | None:
     if found.components < 2 or not np.all(np.isfinite(np.diag(found.tensor_std))):
         return None
     values, errors = np.diag(found.tensor), np.diag(found.tensor_std)
-    weights = 1 / (errors / values) ** 2
-    logs = np.log(values)
-    centre = float(weights @ logs / weights.sum())
-    chi2 = float(weights @ (logs - centre) ** 2)
-    from scipy import stats
-
-    chance = float(stats.chi2.sf(chi2, found.components - 1))
     words = "components " + ", ".join(
         f"{v:.3g} ± {e:.2g}" for v, e in zip(values, errors, strict=True)
     )
-    if chance > 0.01:
+    if found.chance >= ANISOTROPIC:
         return Check(
-            "isotropy", "pass", f"{words}: equal within their errors (p = {chance:.2f})"
+            "isotropy",
+            "pass",
+            f"{words}: equal within their errors (p = {found.chance:.2f})",
         )
     return Check(
         "isotropy",
         "warn",
-        f"{words}: they differ beyond chance (p = {chance:.1e}); right for an anisotropic "
+        f"{words}: they differ beyond chance (p = {found.chance:.1e}); right for an "
+        "anisotropic "
         "crystal, otherwise a sign of too little data; kappa is their mean",
     )
 

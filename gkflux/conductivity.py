@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gkflux.analysis import Analysis, analyse
-from gkflux.checks import Check, make_checks, verdict
+from gkflux.checks import Check, make_checks
 from gkflux.correlate import Float
 from gkflux.errors import FluxError
 from gkflux.estimators.estimate import Estimate, quantile, rounded
@@ -30,6 +30,7 @@ from gkflux.plan import Plan, Settings, plan
 from gkflux.reduce import Reduced, accumulate
 from gkflux.runs import Run, array_run
 from gkflux.survey import Survey, check_temperatures, survey_all
+from gkflux.verdict import verdict
 from stepson.units import BOLTZMANN, CONDUCTIVITY
 
 __all__ = ["GreenKubo", "kappa", "prefactor"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render", "write_report"]
 
+SHA256_DIGITS = 64
 _COLOURS = {
     "converged": "pass",
     "more data needed": "warn",
@@ -57,6 +58,7 @@ _INPUT_LABELS = {
     "ensemble": "ensemble",
     "gauge": "gauge",
     "uuid": "uuid",
+    "digest": "digest of the last commit",
     "potential_sha256": "sha256 of the potential",
 }
 
@@ -161,7 +163,10 @@ def _pairs(pairs: Iterable[tuple[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    return f"{text[:16]}…" if len(text) == SHA256_DIGITS else text
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -95,13 +95,37 @@ def trajectory_runs(
     Raises:
         FluxError: see the module.
     """
-    files = [_open(path) for path in find_files(paths)]
+    files = [_open(path) for path in _with_flux(paths)]
     _refuse_twice(files)
     if not any_ensemble:
         files = _microcanonical(files)
     _refuse_different(files)
     groups = _join(files)
     return [_run(group, temperature, volume) for group in groups]
+
+
+def _with_flux(paths: str | Path | Iterable[str | Path]) -> list[str]:
+    """Expand the paths; in a folder, only trajectories with a heat flux are meant."""
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    chosen: list[str] = []
+    for entry in given:
+        found = find_files(entry)
+        useful = (
+            [path for path in found if _has_flux(path)] if Path(entry).is_dir() else found
+        )
+        if not useful:
+            raise FluxError(
+                f"{entry}: {len(found)} files, none of them with a field heat_flux; "
+                "record it "
+                "with `heat_flux = { every = 2 }` in the stage"
+            )
+        chosen += useful
+    return chosen
+
+
+def _has_flux(path: str) -> bool:
+    with stepson.open(path) as trajectory:
+        return "heat_flux" in trajectory.fields
 
 
 def _open(path: str) -> _File:

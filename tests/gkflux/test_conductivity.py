@@ -90,6 +90,16 @@ def test_a_longer_run_is_asked_for_when_the_data_are_short() -> None:
     assert np.isfinite(none.kappa)
 
 
+def test_an_anisotropic_crystal_is_the_mean_of_its_components() -> None:
+    series = autoregressive(60_000, 5.0, 7) * np.array([1.0, 2.0, 3.0])
+    found = gkflux.kappa(series, timestep=1.0, volume=V, temperature=T)
+    assert found.record.method == "components"
+    assert found.kappa == pytest.approx(np.trace(found.tensor) / 3)
+    truth = prefactor(T, V) * np.array([1.0, 4.0, 9.0])
+    assert np.all(np.abs(np.diag(found.tensor) - truth) < 4 * np.diag(found.tensor_std))
+    assert abs(found.kappa - truth.mean()) < 4 * found.kappa_std
+
+
 def test_a_single_component_is_enough() -> None:
     series = autoregressive(30_000, 5.0, 4)[:, :1]
     found = gkflux.kappa(series, timestep=1.0, volume=V, temperature=T)

@@ -185,6 +185,14 @@ def test_a_file_without_heat_flux_says_so(tmp_path: Path) -> None:
         trajectory_runs(path)
 
 
+def test_a_folder_may_hold_files_without_heat_flux(tmp_path: Path) -> None:
+    write(tmp_path / "thermalise.son", flux(1, 100), fields=FIELDS[1:])
+    with pytest.raises(gkflux.FluxError, match="1 files, none of them"):
+        trajectory_runs(tmp_path)
+    wanted = write(tmp_path / "production.son", flux(1, 100))
+    assert [run.name for run in trajectory_runs(tmp_path)] == [str(wanted)]
+
+
 def test_a_text_son_is_one_clear_line(shared_data: Path) -> None:
     with pytest.raises(stepson.StepsonError) as caught:
         trajectory_runs(shared_data / "vibes" / "mgo64-31-steps.son")
