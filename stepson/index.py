@@ -21,6 +21,7 @@ the records, and is never trusted without its checksum. Implements "TABLE", "IND
 ``spec/son-1.md``.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ __all__ = ["FAN_OUT", "Column", "Entries", "IndexRecord", "Row", "Tree", "Unit"]
 
 FAN_OUT = 256
 MAX_LEVELS = 8
+KEPT_NODES = 16
 Row = NDArray[np.int64]
 
 
@@ -197,7 +199,8 @@ class Tree:
         source: where INDEXes are read from.
         cadences: of the schema.
         table: entries of the TABLE.
-        roots: of the last INDEX, or a function that reads them when first needed.
+        roots: reads those of the last INDEX, when they are first needed.
+        rebuild: entries of a damaged INDEX of level 0, from its offset and COMMIT (or 0).
         end: of the committed part; nothing behind it is believed.
     """
 
@@ -207,6 +210,7 @@ class Tree:
         cadences: int,
         table: Entries,
         roots: Callable[[], tuple[Entries, ...]],
+        rebuild: Callable[[int, int], Entries],
         end: int,
     ) -> None:
         self._source = source
@@ -214,6 +218,7 @@ class Tree:
         self._end = end
         self.table = table
         self._read_roots = roots
+        self._rebuild = rebuild
         self._roots: tuple[Entries, ...] | None = None
         self._nodes: dict[int, Entries] = {}
 
@@ -275,15 +280,37 @@ class Tree:
         """The entries of the INDEX at `offset`, which must end with the totals of `row`."""
         entries = self._nodes.get(offset)
         if entries is None:
-            record = read_record(self._source, offset, RecordType.INDEX, self._end)
-            index = IndexRecord.from_map(record.map, self._cadences, offset)
-            entries = index.entries
-            same = len(entries) and np.array_equal(
-                entries.rows[-1, Column.END :], row[Column.END :]
-            )
-            if index.level != level or not same:
-                raise FormatError("an INDEX contradicts the one above it", offset=offset)
-            while len(self._nodes) >= 16:
+            try:
+                entries = self._read_node(offset, level, row)
+            except FormatError as error:
+                entries = self._replacement(offset, level, row, error)
+            while len(self._nodes) >= KEPT_NODES:
                 self._nodes.pop(next(iter(self._nodes)))
             self._nodes[offset] = entries
         return entries
+
+    def _read_node(self, offset: int, level: int, row: Row) -> Entries:
+        record = read_record(self._source, offset, RecordType.INDEX, self._end)
+        index = IndexRecord.from_map(record.map, self._cadences, offset)
+        if index.level != level or not _ends_with(index.entries, row):
+            raise FormatError("an INDEX contradicts the one above it", offset=offset)
+        return index.entries
+
+    def _replacement(
+        self, offset: int, level: int, row: Row, error: FormatError
+    ) -> Entries:
+        """An INDEX of level 0 is what the TABLE before it was."""
+        if level:
+            raise error
+        entries = self._rebuild(offset, int(row[Column.COMMIT]))
+        if not _ends_with(entries, row):
+            raise error
+        warnings.warn(f"{error}; its copy in a TABLE is used instead", stacklevel=2)
+        return entries
+
+
+def _ends_with(entries: Entries, row: Row) -> bool:
+    """Whether the totals at the end of `entries` are those of `row`."""
+    if not len(entries):
+        return False
+    return np.array_equal(entries.rows[-1, Column.END :], row[Column.END :])

@@ -5,15 +5,15 @@ METADATA, INDEX and CHECKPOINT are read when they are asked for. Implements "Ope
 ``spec/son-1.md``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from stepson.errors import FormatError, VersionError
 from stepson.index import Entries, IndexRecord, Tree, roots_from_list
-from stepson.records import MAGIC_SIZE, MAJOR, RecordType, check_magic
-from stepson.scan import Record, Tail, find_tail, read_record
+from stepson.records import MAGIC_SIZE, MAJOR, Commit, RecordType, check_magic
+from stepson.scan import Record, Tail, find_tail, read_commit, read_record
 from stepson.schema import Schema
 from stepson.source import Edges, Source
 
@@ -223,12 +223,13 @@ def open_source(source: Source) -> Opened:
     commit = tail.commit
     stored = read_record(source, commit.schema, RecordType.SCHEMA, commit.offset)
     schema = Schema.from_map(stored.map, commit.schema)
-    table = _read_table(source, tail, schema)
+    table = _read_table(source, commit, schema)
     tree = Tree(
         source,
         len(schema.cadences),
         table.entries,
         _roots(source, tail, schema),
+        _rebuild(source, tail, schema),
         commit.end,
     )
     return Opened(source, size, header, schema, tail, table, tree)
@@ -244,8 +245,7 @@ def open_named(source: Source, path: Path | None) -> Opened:
         raise
 
 
-def _read_table(source: Source, tail: Tail, schema: Schema) -> Table:
-    commit = tail.commit
+def _read_table(source: Source, commit: Commit, schema: Schema) -> Table:
     if commit.table == 0:
         empty = Entries.of([], len(schema.cadences))
         return Table(empty, (), Totals.none(len(schema.fields)))
@@ -253,7 +253,7 @@ def _read_table(source: Source, tail: Tail, schema: Schema) -> Table:
     return Table.from_map(record.map, schema, commit.table)
 
 
-def _roots(source: Source, tail: Tail, schema: Schema) -> Any:
+def _roots(source: Source, tail: Tail, schema: Schema) -> Callable[[], tuple[Entries, ...]]:
     """A function that reads the roots: from FOOTER, else from the last INDEX."""
     cadences = len(schema.cadences)
 
@@ -265,5 +265,19 @@ def _roots(source: Source, tail: Tail, schema: Schema) -> Any:
             return ()
         record = read_record(source, index, RecordType.INDEX, tail.commit.end)
         return IndexRecord.from_map(record.map, cadences, index).roots
+
+    return read
+
+
+def _rebuild(source: Source, tail: Tail, schema: Schema) -> Callable[[int, int], Entries]:
+    """A function that finds entries of a damaged INDEX in the TABLE that it replaced."""
+    uuid = tail.commit.uuid
+
+    def read(index: int, place: int) -> Entries:
+        commit = read_commit(source, place, uuid) if place else tail.commit
+        while commit.start > index:
+            commit = read_commit(source, commit.previous, uuid)
+        before = read_commit(source, commit.previous, uuid)
+        return _read_table(source, before, schema).entries
 
     return read

@@ -6,9 +6,10 @@ chunks. The last units used stay decoded, so frames read one after the other cos
 decompression a block. Implements "Reading" of ``spec/son-1.md``.
 """
 
+import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,25 +18,17 @@ from stepson.block import Block
 from stepson.errors import FormatError
 from stepson.index import Column, Row, Unit
 from stepson.opening import Opened
+from stepson.records import RecordType
 from stepson.scan import read_record
 from stepson.schema import Schema
 
-__all__ = ["Batch", "Part", "Reader"]
+__all__ = ["Batch", "Reader"]
 
 HEAD_BYTES = 2**14
 KEPT_BLOCKS = 16
 KEPT_BYTES = 2**26
 Array = NDArray[Any]
 Steps = NDArray[np.int64]
-
-
-class Part(NamedTuple):
-    """Samples of one field that stand together in a unit."""
-
-    start: int
-    """Number of the first sample in the file."""
-    steps: Steps
-    values: Array
 
 
 class Reader:
@@ -48,6 +41,7 @@ class Reader:
         self._blocks: OrderedDict[int, Block] = OrderedDict()
         self._values: OrderedDict[tuple[int, str], Array] = OrderedDict()
         self._held = 0
+        self._trust_scalars = True
 
     @property
     def frames(self) -> int:
@@ -81,19 +75,23 @@ class Reader:
                 self._blocks.popitem(last=False)
         return block
 
-    def unit_of_sample(self, cadence: int, sample: int, *, small: bool) -> Unit:
-        """The unit that holds a sample."""
-        return self._found(
-            self.opened.tree.find(Column.SAMPLES + cadence, sample, scalars=small)
-        )
-
     def unit_of_frame(self, frame: int, *, small: bool = False) -> Unit:
         """The unit that holds a frame."""
-        return self._found(self.opened.tree.find(Column.FRAMES, frame, scalars=small))
+        return self._found(self._find(Column.FRAMES, frame, small))
 
     def unit_of_step(self, step: int, *, small: bool = False) -> Unit | None:
         """The first unit whose frames do not all come before a step."""
-        return self.opened.tree.find(Column.END, step, scalars=small)
+        return self._find(Column.END, step, small)
+
+    def _find(self, column: int, value: int, small: bool) -> Unit | None:
+        return self.opened.tree.find(column, value, scalars=small and self._trust_scalars)
+
+    def _distrust(self, unit: Unit, error: FormatError) -> None:
+        """A damaged SCALARS: its blocks hold the same; a damaged block has no copy."""
+        if unit.kind != RecordType.SCALARS:
+            raise error
+        self._trust_scalars = False
+        warnings.warn(f"{error}; the blocks are read instead", stacklevel=3)
 
     def _found(self, unit: Unit | None) -> Unit:
         if unit is None:
@@ -139,37 +137,50 @@ class Reader:
         """Samples of a field by ascending numbers, shape ``(len(samples), ...)``."""
         field = self.schema.field(name)
         cadence = self.schema.cadence_of[name]
-        place = Column.SAMPLES + cadence
         low, high = atoms or (0, self.schema.n_atoms)
         shape = field.sample_shape(self.schema.n_atoms)
         shape = (high - low, *shape[1:]) if field.per_atom else shape
         out = np.empty((len(samples), *shape), field.dtype)
-        done = 0
-        while done < len(samples):
-            unit = self.unit_of_sample(cadence, int(samples[done]), small=field.small)
-            base, end = int(unit.before[place]), int(unit.row[place])
-            stop = int(np.searchsorted(samples, end))
-            wanted = samples[done:stop] - base
+
+        def take(unit: Unit, wanted: Steps) -> Array:
             span = (int(wanted[0]), int(wanted[-1]) + 1)
             found = self.values(unit, name, span, atoms if field.per_atom else None)
-            out[done:stop] = found[wanted - span[0]]
-            done = stop
+            return np.asarray(found[wanted - span[0]])
+
+        self._gather(out, Column.SAMPLES + cadence, samples, take, small=field.small)
         return out
 
     def steps_of(self, cadence: int | None, samples: Steps) -> Steps:
         """Steps of samples of a cadence (None: of frames) by ascending numbers."""
         place = Column.FRAMES if cadence is None else Column.SAMPLES + cadence
         out = np.empty(len(samples), np.int64)
+
+        def take(unit: Unit, wanted: Steps) -> Array:
+            return self.steps(unit, cadence)[wanted]
+
+        self._gather(out, place, samples, take, small=True)
+        return out
+
+    def _gather(
+        self,
+        out: Array,
+        place: int,
+        samples: Steps,
+        take: Callable[[Unit, Steps], Array],
+        *,
+        small: bool,
+    ) -> None:
+        """Fill `out` unit by unit: `take` gets a unit and numbers within it."""
         done = 0
         while done < len(samples):
-            unit = self._found(
-                self.opened.tree.find(place, int(samples[done]), scalars=True)
-            )
-            base, end = int(unit.before[place]), int(unit.row[place])
-            stop = int(np.searchsorted(samples, end))
-            out[done:stop] = self.steps(unit, cadence)[samples[done:stop] - base]
-            done = stop
-        return out
+            unit = self._found(self._find(place, int(samples[done]), small))
+            stop = int(np.searchsorted(samples, int(unit.row[place])))
+            try:
+                out[done:stop] = take(unit, samples[done:stop] - int(unit.before[place]))
+            except FormatError as error:
+                self._distrust(unit, error)
+            else:
+                done = stop
 
     def sample_at(self, cadence: int | None, step: int) -> int | None:
         """The number of the sample (None: of the frame) at a step, or None."""
@@ -200,10 +211,16 @@ class Reader:
         first = 0 if start is None else start
         unit = self.unit_of_step(first, small=small)
         while unit is not None and (stop is None or unit.row[Column.FIRST] < stop):
-            for name in names:
-                waiting.add(name, *self._clip(unit, name, first, stop))
-            yield from waiting.full(int(unit.row[Column.END]))
-            unit = self.unit_of_step(int(unit.row[Column.END]), small=small)
+            try:
+                parts = [(name, *self._clip(unit, name, first, stop)) for name in names]
+            except FormatError as error:
+                self._distrust(unit, error)
+            else:
+                for part in parts:
+                    waiting.add(*part)
+                first = int(unit.row[Column.END])
+                yield from waiting.full(first)
+            unit = self.unit_of_step(first, small=small)
         yield from waiting.rest()
 
     def _clip(

@@ -226,27 +226,23 @@ class Appender:
         Raises:
             WriterError: the sink failed; the transaction does not count.
         """
-        self._enter(fold=True)
-        self._write_table()
-
-    def seal(self) -> None:
-        """End the file: INDEX and SCALARS of what is left, COMMIT, FOOTER."""
-        self._enter(fold=False)
-        if self._growth.waiting:
-            self._write_index()
-        if self.open:
-            self._write_table()
-        self._write_footer()
-
-    def _enter(self, *, fold: bool) -> None:
-        """Let the entries of this transaction wait; `fold`: make room for them first."""
         growth = self._growth
         if self._checkpoint is not None:
             growth.add_checkpoint(*self._checkpoint)
         for row in growth.new:
-            if fold and growth.full:
+            if growth.full:
                 self._write_index()
             growth.waiting.append(row)
+        self._write_table()
+
+    def seal(self) -> None:
+        """End the file: commit what is open, INDEX and SCALARS of what waits, FOOTER."""
+        if self.open:
+            self.commit()
+        if self._growth.waiting:
+            self._write_index()
+            self._write_table()
+        self._write_footer()
 
     def _write_index(self) -> None:
         """Move what waits into an INDEX; higher levels follow when they are full."""

@@ -73,7 +73,9 @@ def create(path: Path, *, n_atoms: int = 3, fields: Any = FIELDS, **options: Any
     )
 
 
-def write(path: Path, blocks: Sequence[range], *, seal: bool = True, n_atoms: int = 3) -> None:
+def write(
+    path: Path, blocks: Sequence[range], *, seal: bool = True, n_atoms: int = 3
+) -> None:
     """A file with one commit and one checkpoint for each range of steps."""
     writer = create(path, n_atoms=n_atoms, commit="manual", threaded=False)
     for steps in blocks:

@@ -22,7 +22,9 @@ def test_create_makes_a_complete_file_at_once(tmp_path: Path) -> None:
     writer = create(path, metadata={"seed": 7})
     assert sorted(each.name for each in tmp_path.iterdir()) == ["md.son", "md.son.lock"]
     traj = stepson.open(path)
-    assert len(traj) == 0 and traj.metadata["seed"] == 7 and not traj.sealed
+    assert len(traj) == 0
+    assert traj.metadata["seed"] == 7
+    assert not traj.sealed
     writer.close()
     assert [each.name for each in tmp_path.iterdir()] == ["md.son"]
 
@@ -87,15 +89,18 @@ def test_reopening_goes_on(tmp_path: Path) -> None:
     blocks = [range(20), range(20, 50)]
     write(path, blocks)
     with stepson.open(path, "a") as writer:
-        assert writer.last_step == 48 and writer.frames == 25
+        assert writer.last_step == 48
+        assert writer.frames == 25
         with pytest.raises(WriterError, match="step 48 is not after"):
             writer.append(48, **frame(48))
         assert [step for step, _ in writer.checkpoints()] == [19, 49]
         state = writer.checkpoint_state()
-        assert state is not None and state["state"][0] == 49
+        assert state is not None
+        assert state["state"][0] == 49
         writer.append(50, **frame(50))
     traj = stepson.open(path)
-    assert traj.sealed and traj.torn_bytes == 0
+    assert traj.sealed
+    assert traj.torn_bytes == 0
     check_content(traj, [*steps_of(blocks), 50])
     assert traj.checkpoint(19)["state"][0] == 19
 
@@ -130,9 +135,9 @@ def test_missing_folder_empty_short(tmp_path: Path) -> None:
     path = tmp_path / "md.son"
     for mode in ("r", "a"):
         with pytest.raises(FormatError, match="no such file"):
-            stepson.open(path, mode)  # type: ignore[call-overload]
+            stepson.open(path, mode)
         with pytest.raises(FormatError, match="folder"):
-            stepson.open(tmp_path, mode)  # type: ignore[call-overload]
+            stepson.open(tmp_path, mode)
     for content, message in (
         (b"", "empty"),
         (magic()[:20], "too short"),
@@ -159,14 +164,19 @@ def test_wrong_mode_and_option(tmp_path: Path) -> None:
 
 
 def with_features(data: bytes, **features: list[str]) -> bytes:
-    """The same file with other feature flags: HEADER and all that vouches for it made anew."""
+    """The same file with other feature flags in a HEADER made anew."""
     length = int.from_bytes(data[72:76], "little")
     content = msgpack.unpackb(data[96 : 96 + length])
     content["writer"] = ""
     packed = msgpack.packb({**content, **features})
     assert padded(32 + len(packed)) == padded(32 + length)
     head = pack_head(RecordType.HEADER, packed, 0, 0)
-    return data[:64] + head + bytes(padded(len(head)) - len(head)) + data[64 + padded(32 + length) :]
+    return (
+        data[:64]
+        + head
+        + bytes(padded(len(head)) - len(head))
+        + data[64 + padded(32 + length) :]
+    )
 
 
 @pytest.mark.parametrize(
@@ -237,7 +247,10 @@ def test_metadata(tmp_path: Path) -> None:
     values = {
         "text": "a" * 5000,
         "short": "Å",
-        "nested": {"array": np.arange(6, dtype="i2").reshape(2, 3), "list": [1, 2.5, None, True]},
+        "nested": {
+            "array": np.arange(6, dtype="i2").reshape(2, 3),
+            "list": [1, 2.5, None, True],
+        },
         "scalar": np.float32(0.5),
         "empty": np.zeros((0, 3)),
         "zero_d": np.array(4),
@@ -246,15 +259,20 @@ def test_metadata(tmp_path: Path) -> None:
     }
     create(tmp_path / "md.son", metadata=values, pbc=(True, True, False)).close()
     found = stepson.open(tmp_path / "md.son").metadata
-    assert found["text"] == values["text"] and found["short"] == "Å"
+    assert found["text"] == values["text"]
+    assert found["short"] == "Å"
     assert found["nested"]["list"] == [1, 2.5, None, True]
     assert found["nested"]["array"].dtype == np.int16
     assert found["nested"]["array"].tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert found["scalar"] == 0.5 and found["empty"].shape == (0, 3)
-    assert found["zero_d"].shape == () and found["words"] == ["a", "bc"]
+    assert found["scalar"] == 0.5
+    assert found["empty"].shape == (0, 3)
+    assert found["zero_d"].shape == ()
+    assert found["words"] == ["a", "bc"]
     assert found["bytes"] == bytes(2000)
-    assert found["pbc"] == [True, True, False] and found["cell"] is None
-    assert found["numbers"].tolist() == [18] * 3 and found["timestep"] == 4.0
+    assert found["pbc"] == [True, True, False]
+    assert found["cell"] is None
+    assert found["numbers"].tolist() == [18] * 3
+    assert found["timestep"] == 4.0
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,14 @@ def test_prefix_is_as_specified() -> None:
     packed = msgpack.packb({"a": 1})
     head = pack_head(4, packed, 1000, 7)
     assert head[:4] == b"\xd5SON"
-    assert struct.unpack_from("<HHIQII", head, 4) == (4, 0, len(packed), 1000, 7, crc32c(packed))
+    assert struct.unpack_from("<HHIQII", head, 4) == (
+        4,
+        0,
+        len(packed),
+        1000,
+        7,
+        crc32c(packed),
+    )
     assert struct.unpack_from("<I", head, 28) == (crc32c(head[:28]),)
     assert head[32:] == packed
 
@@ -58,8 +65,7 @@ def test_any_flip_of_a_head_is_noticed(place: int, bit: int) -> None:
     head = bytearray(pack_head(4, packed, 1000, 7))
     head[place % len(head)] ^= 1 << bit
     with pytest.raises(FormatError):
-        prefix = Prefix.unpack(bytes(head), 64)
-        unpack_map(prefix, bytes(head[32:]), 64)
+        unpack_map(Prefix.unpack(bytes(head), 64), bytes(head[32:]), 64)
 
 
 def test_padding() -> None:

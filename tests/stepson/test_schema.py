@@ -7,10 +7,11 @@ from stepson.schema import Schema
 
 
 def test_field_keeps_what_it_is_given() -> None:
-    field = Field("positions", "f4", ["atom", 3], "Å", every=10, precision=1e-4)
+    field = Field("positions", "f4", ("atom", 3), "Å", every=10, precision=1e-4)
     assert field.dtype == "float32"
     assert field.shape == ("atom", 3)
-    assert field.per_atom and not field.small
+    assert field.per_atom
+    assert not field.small
     assert field.sample_shape(5) == (5, 3)
     assert field.sample_bytes(5) == 60
 
