@@ -8,8 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gkflux.conductivity import GreenKubo as GreenKubo
+    from gkflux.conductivity import kappa as kappa
+    from gkflux.dynamics import MolecularDynamics as MolecularDynamics
     from gkflux.errors import FluxError as FluxError
     from gkflux.errors import GkfluxWarning as GkfluxWarning
+    from gkflux.flux import heat_flux as heat_flux
     from gkflux.neighbors import neighbor_list as neighbor_list
     from gkflux.potentials.load import load_potential as load_potential
     from gkflux.system import System as System
