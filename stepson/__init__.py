@@ -4,6 +4,7 @@ from stepson.column import Column
 from stepson.errors import (
     ConversionError,
     DamagedError,
+    DamageWarning,
     FormatError,
     SchemaError,
     StepsonError,
@@ -21,6 +22,7 @@ from stepson.writer import Writer
 __all__ = [
     "Column",
     "ConversionError",
+    "DamageWarning",
     "DamagedError",
     "Field",
     "FormatError",

@@ -9,19 +9,23 @@
     │   └── VersionError            .found .supported .feature
     ├── SchemaError(ValueError)     the caller's data do not fit: .field .expected .got
     ├── UnknownCodecError(LookupError)
-    ├── WriterError                 out of order, closed, locked by another process, disk full
+    ├── WriterError                 out of order, closed, locked elsewhere, disk full
     └── ConversionError             what cannot be carried over, unit unknown
 
-``gkflux`` adds ``FluxError``. Two questions, two branches: is my file bad (`FormatError`), or did I
-misuse it (`SchemaError`, `WriterError`)? A torn tail is not an error: readers show what was
-committed before it.
+A `DamageWarning` says that a redundant copy was damaged and what it was made of was read
+instead: nothing is lost, and the disk should be looked at.
 
-A constructor takes facts, keeps them as attributes, and writes the message: what, where, what to do
-next, in one line. The console prints that line and nothing else.
+``gkflux`` adds ``FluxError``. Two questions, two branches: is my file bad (`FormatError`),
+or did I misuse it (`SchemaError`, `WriterError`)? A torn tail is not an error: readers show
+what was committed before it.
+
+A constructor takes facts, keeps them as attributes, and writes the message: what, where,
+what to do next, in one line. The console prints that line and nothing else.
 """
 
 __all__ = [
     "ConversionError",
+    "DamageWarning",
     "DamagedError",
     "FormatError",
     "SchemaError",
@@ -34,7 +38,7 @@ __all__ = [
 
 
 class StepsonError(Exception):
-    """Anything that stepson refuses, with a message meant for the person at the terminal."""
+    """Anything that stepson refuses, with a message for the person at the terminal."""
 
 
 class FormatError(StepsonError, ValueError):
@@ -46,7 +50,7 @@ class FormatError(StepsonError, ValueError):
 
 
 class DamagedError(FormatError):
-    """A checksum of committed data fails: a disk, memory or transfer has changed the bytes."""
+    """A checksum of committed data fails: disk, memory or transfer changed the bytes."""
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class TornError(FormatError):
     def __init__(self, *, valid_until: int, size: int) -> None:
         self.valid_until = valid_until
         super().__init__(
-            f"the last {size - valid_until} bytes were never committed; open without `strict`, "
+            f"the last {size - valid_until} bytes were never committed; open without `strict` "
             "or open for append to go on after them",
             offset=valid_until,
         )
@@ -97,7 +101,7 @@ class VersionError(FormatError):
         self.feature = feature
         need = f"format version {found}" if feature is None else f"the feature {feature}"
         super().__init__(
-            f"the file needs {need}, this stepson reads version {supported}; upgrade stepson"
+            f"the file needs {need}, this stepson reads version {supported}; upgrade it"
         )
 
 
@@ -105,7 +109,12 @@ class SchemaError(StepsonError, ValueError):
     """The caller's data do not fit the fields of the file."""
 
     def __init__(
-        self, message: str, *, field: str | None = None, expected: object = None, got: object = None
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        expected: object = None,
+        got: object = None,
     ) -> None:
         self.field = field
         self.expected = expected
@@ -127,3 +136,7 @@ class WriterError(StepsonError):
 
 class ConversionError(StepsonError):
     """Something cannot be carried over between formats, or a unit is not known."""
+
+
+class DamageWarning(UserWarning):
+    """An INDEX or SCALARS is damaged; the same data were read from where they came from."""

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stepson.errors import FormatError
+from stepson.errors import DamageWarning, FormatError
 from stepson.records import RecordType
 from stepson.scan import read_record
 from stepson.source import Source
@@ -305,7 +305,9 @@ class Tree:
         entries = self._rebuild(offset, int(row[Column.COMMIT]))
         if not _ends_with(entries, row):
             raise error
-        warnings.warn(f"{error}; its copy in a TABLE is used instead", stacklevel=2)
+        warnings.warn(
+            f"{error}; its copy in a TABLE is used instead", DamageWarning, stacklevel=2
+        )
         return entries
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepson.block import Block
-from stepson.errors import FormatError
+from stepson.errors import DamageWarning, FormatError
 from stepson.index import Column, Row, Unit
 from stepson.opening import Opened
 from stepson.records import RecordType
@@ -91,7 +91,7 @@ class Reader:
         if unit.kind != RecordType.SCALARS:
             raise error
         self._trust_scalars = False
-        warnings.warn(f"{error}; the blocks are read instead", stacklevel=3)
+        warnings.warn(f"{error}; the blocks are read instead", DamageWarning, stacklevel=3)
 
     def _found(self, unit: Unit | None) -> Unit:
         if unit is None:

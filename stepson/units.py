@@ -1,7 +1,7 @@
 """Units: Å, fs, eV, amu, K inside; everything else is converted at the border.
 
-Constants are CODATA 2018 (E. Tiesinga et al., Rev. Mod. Phys. 93, 025010 (2021)); those of the SI
-definition are exact.
+Constants are CODATA 2018 (E. Tiesinga et al., Rev. Mod. Phys. 93, 025010 (2021)); those of
+the SI definition are exact.
 
 =====================  ==================================================================
 name                   meaning

@@ -26,6 +26,8 @@ from stepson.trajectory import Trajectory
 from tests.stepson import faults
 from tests.stepson.faults import Fault, FaultySink, Run, State
 
+pytestmark = pytest.mark.filterwarnings("ignore::stepson.DamageWarning")
+
 
 def recorded(seed: int, commits: int = 5, close: bool = False, **options: Any) -> Run:
     sink = FaultySink(np.random.default_rng(seed))

@@ -23,6 +23,7 @@ from tests.stepson.files import (
 
 BLOCKS = [range(20), range(20, 40), range(40, 62)]
 HERE = Path("memory.son")
+pytestmark = pytest.mark.filterwarnings("ignore::stepson.DamageWarning")
 
 
 @pytest.fixture(scope="module", params=["sealed", "open"])

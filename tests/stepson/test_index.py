@@ -179,7 +179,7 @@ def test_hostile_entries(change: dict[str, object]) -> None:
         Entries.from_map({**stored, **change}, 2, 0)
 
 
-@pytest.mark.filterwarnings("ignore:.*is used instead", "ignore:.*are read instead")
+@pytest.mark.filterwarnings("ignore::stepson.DamageWarning")
 def test_a_damaged_index_or_scalars_loses_nothing(large: bytes) -> None:
     for record in list(records(large)):
         if record.prefix.type in (RecordType.INDEX, RecordType.SCALARS):
@@ -196,8 +196,8 @@ def test_using_a_copy_is_told(large: bytes) -> None:
         for kind in (RecordType.INDEX, RecordType.SCALARS)
     )
     traj = Trajectory(Counting(flipped(large, index.offset + 40)))
-    with pytest.warns(UserWarning, match="its copy in a TABLE is used instead"):
+    with pytest.warns(stepson.DamageWarning, match="its copy in a TABLE is used instead"):
         assert traj[0].energy == 0.0
     traj = Trajectory(Counting(flipped(large, scalars.payload)))
-    with pytest.warns(UserWarning, match="the blocks are read instead"):
+    with pytest.warns(stepson.DamageWarning, match="the blocks are read instead"):
         assert len(traj["energy"][:]) == 1200
