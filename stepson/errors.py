@@ -86,8 +86,8 @@ class TornError(FormatError):
     def __init__(self, *, valid_until: int, size: int) -> None:
         self.valid_until = valid_until
         super().__init__(
-            f"the last {size - valid_until} bytes were never committed; open without `strict` "
-            "or open for append to go on after them",
+            f"the last {size - valid_until} bytes were never committed; open without "
+            "`strict`, or open for append to go on after them",
             offset=valid_until,
         )
 
