@@ -194,14 +194,6 @@ class Reader:
             return None
         return int(unit.before[place]) + found
 
-    def units(self, *, small: bool) -> Iterator[Unit]:
-        """All units from old to new; SCALARS instead of their blocks where `small`."""
-        frame = 0
-        while frame < self.frames:
-            unit = self.unit_of_frame(frame, small=small)
-            yield unit
-            frame = int(unit.row[Column.FRAMES])
-
     def stream(
         self, names: tuple[str, ...], frames: int, start: int | None, stop: int | None
     ) -> Iterator["Batch"]:

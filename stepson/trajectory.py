@@ -125,9 +125,16 @@ class Trajectory:
         return name in self.fields
 
     def __iter__(self) -> Iterator[Frame]:
-        for unit in self.reader.units(small=False):
-            for step in self.reader.steps(unit, None).tolist():
+        return self.frames()
+
+    def frames(self, start: int = 0) -> Iterator[Frame]:
+        """The frames in order, from number `start` on."""
+        while start < len(self):
+            unit = self.reader.unit_of_frame(start)
+            steps = self.reader.steps(unit, None)
+            for step in steps[start - int(unit.before[Place.FRAMES]) :].tolist():
                 yield Frame(self.reader, step, self._timestep)
+            start = int(unit.row[Place.FRAMES])
 
     def at_step(self, step: int) -> Frame:
         """The frame at a step.
