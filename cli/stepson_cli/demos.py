@@ -95,7 +95,7 @@ DEMOS = {
         name="argon",
         title="liquid argon at its triple point, 108 atoms, a two-layer SchNet",
         steps=16_000,
-        reference="the Lennard-Jones fluid that the model has learnt has 0.131 to 0.134",
+        reference="the Lennard-Jones fluid that this model imitates has 0.131 to 0.134",
     )
 }
 

@@ -150,8 +150,9 @@ class PlainDisplay:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._last is not None and self._last.phase != "finished":
-            self._terminal.say(views.progress_line(self._last))
+        last = self._last
+        if last and last.stage == self._announced and last.phase != "finished":
+            self._terminal.say(views.progress_line(last))
 
     def update(self, progress: "Progress") -> None:
         """Print what is new since the last call."""
@@ -165,6 +166,6 @@ class PlainDisplay:
             self._terminal.err.print(views.message_line(progress.message))
         if progress.phase == "finished" and (last is None or last.phase != "finished"):
             self._terminal.say(views.stage_line(progress))
-        elif self._clock() >= self._next:
+        elif progress.stage == self._announced and self._clock() >= self._next:
             self._terminal.say(views.progress_line(progress))
             self._next = self._clock() + LINE_EVERY

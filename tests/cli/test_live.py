@@ -189,6 +189,24 @@ def test_an_interrupted_plain_run_ends_with_where_it_is() -> None:
     )
 
 
+def test_a_stage_is_announced_when_it_knows_where_it_starts() -> None:
+    err, clock = io.StringIO(), Clock()
+    with PlainDisplay(Terminal(err=err), clock=clock) as shown:
+        shown.update(a_progress(phase="starting", step=0))
+        clock.now = 1000.0
+        shown.update(a_progress(phase="starting", step=0))
+        assert err.getvalue() == ""
+        shown.update(a_progress(resumed_from=12_000))
+    assert err.getvalue().splitlines()[0].endswith("50 000 steps of 5 fs, from step 12 000")
+
+
+def test_a_run_that_cannot_start_says_nothing_of_progress() -> None:
+    err = io.StringIO()
+    with PlainDisplay(Terminal(err=err)) as shown:
+        shown.update(a_progress(phase="starting", step=0))
+    assert err.getvalue() == ""
+
+
 def test_quiet_displays_keep_messages_only() -> None:
     err = io.StringIO()
     with PlainDisplay(Terminal(-1, err=err)) as shown:

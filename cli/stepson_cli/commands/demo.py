@@ -26,7 +26,7 @@ NAMES = ("argon",)
 KILL_AFTER = 0.4  # of the production: saved at least so far when the process is killed
 LOOK_EVERY = 0.25  # s
 SHOW_CURSOR = "\x1b[?25h"
-INTERRUPTED = 130
+SIGNALLED = 128  # exit statuses above it: stopped by a signal
 
 
 @click.command(
@@ -63,8 +63,9 @@ def command(name: str, output: Path | None, steps: int | None, terminal: Termina
     config = _write(demo, folder, demo.steps if steps is None else steps, terminal)
     for part in (_simulate, _reduce):
         status = part(demo, config, terminal)
-        if status:
+        if status > SIGNALLED:
             terminal.say(f"The demonstration goes on with: stepson demo {name} -o {folder}")
+        if status:
             return status
     _farewell(demo, folder, time.monotonic() - begin, terminal)
     return 0
@@ -126,10 +127,10 @@ def _farewell(demo: "Demo", folder: Path, seconds: float, terminal: Terminal) ->
     from stepson_cli.quantities import duration
 
     _heading(terminal, f"Done in {duration(seconds)}")
-    terminal.say(f"  For comparison: {demo.reference} W/(m K).")
-    terminal.say(
-        f"  Look at {folder / 'report.html'}, then at {folder / (demo.name + '.toml')}."
-    )
+    terminal.say(f"For comparison: {demo.reference} W/(m K).")
+    terminal.say("Next: look at the report, then make the configuration your own:")
+    for path in (folder / "report.html", folder / f"{demo.name}.toml"):
+        terminal.say(f"  {path}")
 
 
 def saved_step(stage: Path) -> int:
@@ -195,5 +196,5 @@ def _heading(terminal: Terminal, text: str) -> None:
     from rich.rule import Rule
     from rich.text import Text
 
-    terminal.say(Text("\n") if terminal.err.is_terminal else "")
+    terminal.say("")
     terminal.say(Rule(Text(text, "title"), align="left", style="quiet"))
