@@ -26,6 +26,7 @@ __all__ = ["Block", "Samples", "join_steps"]
 
 CHUNK_RAW = 2**22
 MAX_SAMPLES = 2**24
+MAX_STEP = 2**62
 Array = NDArray[Any]
 Steps = NDArray[np.int64]
 
@@ -80,8 +81,8 @@ class Block:
         self.schema = schema
         content = record.map
         self.frames = self._number(content.get("frames"), 1, MAX_SAMPLES)
-        self.first = self._number(content.get("first"), 0, 2**62)
-        self.end = self._number(content.get("end"), self.first + 1, 2**62)
+        self.first = self._number(content.get("first"), 0, MAX_STEP)
+        self.end = self._number(content.get("end"), self.first + 1, MAX_STEP)
         samples = self._list(content.get("samples"), len(schema.cadences))
         self.samples = tuple(self._number(each, 0, self.frames) for each in samples)
 
@@ -146,7 +147,9 @@ class Block:
         return found
 
     def _expand(self, runs: list[Any], samples: int) -> Steps:
-        checked = [[self._number(v, 0, 2**62) for v in self._list(run, 3)] for run in runs]
+        checked = [
+            [self._number(v, 0, MAX_STEP) for v in self._list(run, 3)] for run in runs
+        ]
         if sum(count for _, _, count in checked) != samples:
             raise self._bad("number of steps")
         if any(first + stride * count > 2**63 - 1 for first, stride, count in checked):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepson.block import Samples
+from stepson.block import MAX_STEP, Samples, join_steps
 from stepson.errors import SchemaError, WriterError
 from stepson.schema import Cadence, Field, Schema
 
@@ -151,7 +151,7 @@ class FrameBuffer:
             WriterError: the step is not after the last one. SchemaError: a due field is
             missing, one is not due, a shape or dtype does not fit.
         """
-        if step <= self.last_step:
+        if not self.last_step < step < MAX_STEP:
             raise self._out_of_order(step)
         mask = 0
         for bit, every, offset in self._regular:
@@ -193,6 +193,8 @@ class FrameBuffer:
                 self.full = True
 
     def _out_of_order(self, step: object) -> WriterError:
+        if isinstance(step, (int, np.integer)) and step >= MAX_STEP:
+            return WriterError(f"step {step} is too large: steps end at 2^62")
         return WriterError(
             f"step {step} is not after step {self.last_step}: "
             "frames are appended in order, and none twice"
@@ -291,6 +293,8 @@ class FrameBuffer:
         if len(found) and (found[0] <= self.last_step or np.any(np.diff(found) <= 0)):
             bad = int(found[0]) if found[0] <= self.last_step else "in `steps`"
             raise self._out_of_order(bad)
+        if len(found) and found[-1] >= MAX_STEP:
+            raise self._out_of_order(int(found[-1]))
         covered = np.zeros(len(found), bool)
         checked: dict[str, Array] = {}
         for name in values:
@@ -314,8 +318,18 @@ class FrameBuffer:
         return found, checked
 
     def take(self) -> Samples:
-        """Hand over all frames as a block, and start anew."""
+        """Hand over all frames as a block, and start anew.
+
+        Raises:
+            WriterError: an interrupt has left a frame incomplete.
+        """
         steps = tuple(np.array(each, np.int64) for each in self._steps)
+        ordered = all(bool(np.all(each[1:] > each[:-1])) for each in steps)
+        if not ordered or len(join_steps(steps)) != self.frames:
+            raise WriterError(
+                "a frame was interrupted while it was added; open the file with mode "
+                "'a' to go on after its last commit"
+            )
         values = {
             name: column.take(len(steps[column.cadence]))
             for name, column in self._columns.items()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stepson.errors import FormatError, SchemaError, TornError, VersionError, WriterError
+from stepson.follow import Follower
 from stepson.lock import Newborn, lock, unlock
 from stepson.opening import READ_COMPATIBLE, Header, open_named
 from stepson.records import MAJOR
@@ -46,11 +47,20 @@ def open(
 ) -> Trajectory: ...
 @overload
 def open(
+    path: PathLike, mode: Literal["r"] = "r", *, follow: Literal[True], **options: Any
+) -> Follower: ...
+@overload
+def open(
     path: PathLike, mode: Literal["a"], *, strict: bool = False, **options: Any
 ) -> Writer: ...
 def open(
-    path: PathLike, mode: Literal["r", "a"] = "r", *, strict: bool = False, **options: Any
-) -> Trajectory | Writer:
+    path: PathLike,
+    mode: Literal["r", "a"] = "r",
+    *,
+    strict: bool = False,
+    follow: bool = False,
+    **options: Any,
+) -> Trajectory | Follower | Writer:
     """Open a `.son`, whatever its size, in milliseconds.
 
     Args:
@@ -58,8 +68,9 @@ def open(
         mode: "r" to read; "a" to go on after the last commit, whatever happened to the
             tail.
         strict: refuse a file that ends in uncommitted bytes.
+        follow: iterate over the frames of a run in progress as they are committed.
         **options: of a writer: commit, commit_seconds, verify, threaded, break_lock; as
-            `create`.
+            `create`. Of following: timeout, poll; as `Follower`.
 
     Raises:
         FormatError: it is no `.son`.
@@ -74,6 +85,8 @@ def open(
         return _open_append(where, **options)
     if mode != "r":
         raise SchemaError(f"mode is 'r' or 'a', not {mode!r}; use create() for a new file")
+    if follow:
+        return Follower(where, **options)
     if options:
         raise SchemaError(f"reading takes no option {next(iter(options))!r}")
     found = Trajectory(LocalFile(where), where)
@@ -174,13 +187,17 @@ def create(
             header,
             schema,
             content,
-            on_close=lambda: unlock(where),
+            on_close=newborn.release,
             **options,
         )
     except BaseException:
         newborn.discard()
         raise
-    newborn.publish()
+    try:
+        newborn.publish()
+    except BaseException:
+        writer.abandon()
+        raise
     return writer
 
 

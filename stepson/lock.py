@@ -125,6 +125,7 @@ class Newborn:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._published = False
         if os.path.lexists(path):
             raise _taken(path)
         _sweep(path.parent)
@@ -150,6 +151,12 @@ class Newborn:
             raise WriterError(f"{self.path} cannot be created: {error.strerror}") from error
         _sync_folder(self.path.parent)
         lock(self.sink.descriptor, self.path)
+        self._published = True
+
+    def release(self) -> None:
+        """Take the owner's name away, where it is ours: `unlock`."""
+        if self._published:
+            unlock(self.path)
 
     def _link(self) -> None:
         try:

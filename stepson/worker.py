@@ -1,6 +1,7 @@
 """A thread that does what a writer hands it, in order, and remembers what went wrong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Queue
 from threading import Thread
 
@@ -41,11 +42,28 @@ class Worker:
     def do(self, task: Task) -> None:
         """Queue a task; waits while two are waiting."""
         self.check()
-        if self._thread is None:
-            self._run(task)
+        try:
+            with self.undivided():
+                if self._thread is None:
+                    task()
+                else:
+                    self._queue.put(task)
+        except Exception:
             self.check()
-        else:
-            self._queue.put(task)
+            raise
+
+    @contextmanager
+    def undivided(self) -> Iterator[None]:
+        """Let no part of this be done without the rest, unnoticed.
+
+        Ctrl-C between taking frames and queueing them would lose them in the middle of the
+        file; so whatever interrupts it is the end of the writer.
+        """
+        try:
+            yield
+        except BaseException as error:
+            self._error = self._error or error
+            raise
 
     def wait(self) -> None:
         """Return when everything queued was done, or raise what it raised."""
@@ -58,7 +76,12 @@ class Worker:
             return
         if isinstance(self._error, StepsonError):
             raise self._error
-        raise WriterError(f"writing failed: {self._error!r}") from self._error
+        if isinstance(self._error, Exception):
+            raise WriterError(f"writing failed: {self._error!r}") from self._error
+        raise WriterError(
+            f"writing was interrupted by {type(self._error).__name__}; "
+            "open the file with mode 'a' to go on after its last commit"
+        ) from self._error
 
     def stop(self) -> None:
         """Finish what is queued, then end the thread."""

@@ -10,6 +10,7 @@ are visible only with it. What the thread cannot do surfaces as a `WriterError` 
 call; after that the writer only closes.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -64,6 +65,7 @@ class Writer:
         self._queued_frames = appender.committed.frames
         self._deadline: float | None = None
         self._closed = False
+        self._process = os.getpid()
         self._worker = Worker(threaded)
 
     def __repr__(self) -> str:
@@ -183,15 +185,18 @@ class Writer:
         self._deadline = None
         if not self._buffer.frames:
             return
-        self._queued_frames += self._buffer.frames
-        samples, appender = self._buffer.take(), self._appender
+        self._check_process()
+        appender = self._appender
 
         def write() -> None:
             appender.block(samples)
             if self._auto:
                 appender.commit()
 
-        self._worker.do(write)
+        with self._worker.undivided():
+            self._queued_frames += self._buffer.frames
+            samples = self._buffer.take()
+            self._worker.do(write)
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
         """Hand in the state at the last step; it becomes durable with the next commit.
@@ -207,6 +212,7 @@ class Writer:
         """
         if self._closed:
             raise self._closed_error()
+        self._check_process()
         step = self._step_of(state)
         tree, parts = pack_tree({**state, "step": step}, "checkpoint")
         if self._auto:
@@ -217,10 +223,20 @@ class Writer:
 
     def _hand_over_block(self) -> None:
         """In front of a checkpoint: frames up to it belong to the same transaction."""
+        self._check_process()
         if self._buffer.frames:
-            self._queued_frames += self._buffer.frames
-            samples, appender = self._buffer.take(), self._appender
-            self._worker.do(lambda: appender.block(samples))
+            appender = self._appender
+            with self._worker.undivided():
+                self._queued_frames += self._buffer.frames
+                samples = self._buffer.take()
+                self._worker.do(lambda: appender.block(samples))
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            raise WriterError(
+                f"{self.path} is being written by process {self._process}, which this one "
+                "was forked from; only that may write"
+            )
 
     def _step_of(self, state: Mapping[str, Any]) -> int:
         step = state.get("step", self.last_step)
@@ -239,6 +255,7 @@ class Writer:
         """Write down an event, with host, pid and time; visible with the next commit."""
         if self._closed:
             raise self._closed_error()
+        self._check_process()
         kept, appender = dict(content), self._appender
         self._worker.do(lambda: appender.note(kept))
 
@@ -298,6 +315,9 @@ class Writer:
         """
         if self._closed:
             return
+        if self._process != os.getpid():
+            self._release()
+            return
         appender = self._appender
         try:
             self._hand_over_block()
@@ -307,9 +327,11 @@ class Writer:
             self._release()
 
     def _release(self) -> None:
+        """Let go; in a forked child of its own copy only, the file stays the parent's."""
         self._closed = True
-        self._worker.stop()
-        self._on_close()
+        if self._process == os.getpid():
+            self._worker.stop()
+            self._on_close()
         self._appender.sink.close()
 
     def abandon(self) -> None:

@@ -7,13 +7,12 @@ hang.
 """
 
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-import stepson.chunk
 import stepson.records
 import stepson.scan
 import stepson.transaction
@@ -38,7 +37,7 @@ def no_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (stepson.records, stepson.scan, stepson.transaction):
         monkeypatch.setattr(module, "crc32c", nothing)
-    monkeypatch.setattr(stepson.chunk.crc32c, "crc32c", nothing)
+    monkeypatch.setattr("crc32c.crc32c", nothing)
 
 
 def image_of(seed: int, close: bool) -> bytes:
@@ -53,7 +52,7 @@ def image_of(seed: int, close: bool) -> bytes:
 def use_everything(image: bytes) -> None:
     """Every way to read: picture, columns, frames, stream, checkpoints, verification."""
     trajectory = Trajectory(Bytes(image), faults.NOWHERE)
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: str(trajectory),
         lambda: [trajectory[name][:] for name in trajectory.fields],
         lambda: [trajectory[name][-1:] for name in trajectory.fields],
@@ -110,11 +109,21 @@ def attack(seed: int, count: int) -> int:
     return refused
 
 
-@pytest.mark.usefixtures("no_checksums")
+# an index that lies is told, and the blocks are read instead
+pytestmark: Any = [
+    pytest.mark.usefixtures("no_checksums"),
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
 def test_lies_are_errors_or_values() -> None:
+    assert attack(1, 160) > 15
+
+
+def test_lies_cost_no_memory() -> None:
     tracemalloc.start()
     try:
-        assert attack(1, 500) > 50
+        attack(2, 30)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -122,7 +131,6 @@ def test_lies_are_errors_or_values() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_checksums")
-@pytest.mark.parametrize("seed", range(2, 12))
+@pytest.mark.parametrize("seed", range(3, 13))
 def test_lies_many(seed: int) -> None:
     assert attack(seed, 3000) > 300
