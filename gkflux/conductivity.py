@@ -11,203 +11,24 @@ The module is not called ``kappa``, because importing it would hide the function
 `gkflux.kappa`.
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import isfinite, nan
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gkflux.analysis import Analysis, analyse
-from gkflux.checks import Check, make_checks
-from gkflux.correlate import Float
+from gkflux.checks import make_checks
 from gkflux.errors import FluxError
-from gkflux.estimators.estimate import Estimate, quantile, rounded
+from gkflux.green_kubo import GreenKubo, prefactor
+from gkflux.parallel import pool
 from gkflux.plan import Plan, Settings, plan
 from gkflux.reduce import Reduced, accumulate
 from gkflux.runs import Run, array_run
 from gkflux.survey import Survey, check_temperatures, survey_all
 from gkflux.verdict import verdict
-from stepson.units import BOLTZMANN, CONDUCTIVITY
 
-__all__ = ["GreenKubo", "kappa", "prefactor"]
-
-NORMAL_95 = quantile(0.95, np.inf)
-
-
-def prefactor(temperature: float, volume: float) -> float:
-    """Return 1/(kB T² V) for a time integral in eV² Å²/fs, in W/(m K).
-
-    Args:
-        temperature: mean kinetic temperature, K.
-        volume: Å³.
-    """
-    return CONDUCTIVITY / (BOLTZMANN * temperature**2 * volume)
-
-
-@dataclass(frozen=True)
-class GreenKubo:
-    """A thermal conductivity, and everything that is needed to believe it."""
-
-    kappa: float
-    """Mean of the diagonal of the tensor, W/(m K)."""
-    record: Estimate
-    """The estimate behind `kappa`: method, standard error, degrees of freedom, details."""
-    reason: str
-    """Why this estimate is quoted, in words."""
-    tensor: Float
-    """kappa_ab, W/(m K), shape (3, 3)."""
-    tensor_std: Float
-    """Its error, element by element; half-width of the 95 % interval / 1.96."""
-    checks: tuple[Check, ...]
-    """Every check made, passed or not."""
-    verdict: str
-    """One line: converged, or how much more data is needed."""
-    status: str
-    """`converged`, `more data needed`, `error too small` or `no error bar`."""
-    tau: float
-    """Correlation time, fs."""
-    methods: Mapping[str, Estimate]
-    """Every estimator's value."""
-    curves: Mapping[str, Float]
-    """What the report plots; `save` writes them to gk.npz."""
-    inputs: tuple[Mapping[str, Any], ...]
-    """The runs analysed: name, samples, T, V, provenance."""
-    settings: Mapping[str, Any]
-    """What was asked for and what was decided: f*, lags, segment length, blocks."""
-    temperature: float
-    """Mean kinetic temperature, K."""
-    volume: float
-    """Mean volume, Å³."""
-    blocks: Float = field(default_factory=lambda: np.zeros(0))
-    """kappa of every block at the common cut, W/(m K)."""
-    replicas: Float = field(default_factory=lambda: np.zeros(0))
-    """kappa of every run at the common K, W/(m K)."""
-
-    @property
-    def kappa_std(self) -> float:
-        """Half-width of the 95 % interval / 1.96; nan where there is no error bar."""
-        if self.status == "no error bar":
-            return nan
-        return self.record.half_width(0.95) / NORMAL_95
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the interval that covers the true value with probability `level`."""
-        if self.status == "no error bar":
-            return nan, nan
-        return self.record.interval(level)
-
-    @classmethod
-    def from_trajectories(
-        cls,
-        paths: str | Path | Iterable[str | Path],
-        *,
-        any_ensemble: bool = False,
-        temperature: float | None = None,
-        volume: float | None = None,
-        workers: int = 1,
-        progress: Callable[[str, int, int], None] | None = None,
-        **options: Any,
-    ) -> "GreenKubo":
-        """Reduce trajectories that hold a heat flux.
-
-        Args:
-            paths: a file, a folder, a glob such as ``runs/*/md.son``, or several of them.
-            any_ensemble: take thermostatted stages too, not only NVE.
-            temperature: K, for files without a kinetic temperature.
-            volume: Å³, for files without a cell.
-            workers: threads, one run each.
-            progress: called with (what is done, done, of how many).
-            options: fields of `gkflux.plan.Settings`: mode, method, fstar, lag ...
-
-        Raises:
-            FluxError: nothing to analyse, or runs that must not be pooled.
-        """
-        from gkflux.trajectories import trajectory_runs
-
-        runs = trajectory_runs(
-            paths, any_ensemble=any_ensemble, temperature=temperature, volume=volume
-        )
-        return reduce_runs(runs, settings_of(options), workers=workers, progress=progress)
-
-    def to_json(self) -> str:
-        """Return the result without the curves, as JSON; nan becomes null."""
-        return json.dumps(_plain(self.summary()), indent=2, ensure_ascii=False)
-
-    def summary(self) -> dict[str, Any]:
-        """Return the result without the curves, as a dict."""
-        low, high = self.interval(0.95)
-        return {
-            "kappa": self.kappa,
-            "kappa_std": self.kappa_std,
-            "interval_95": [low, high],
-            "unit": "W/(m K)",
-            "verdict": self.verdict,
-            "status": self.status,
-            "record": {"method": self.record.method, "reason": self.reason},
-            "tensor": self.tensor,
-            "tensor_std": self.tensor_std,
-            "correlation_time_fs": self.tau,
-            "temperature_K": self.temperature,
-            "volume_A3": self.volume,
-            "prefactor": {
-                "formula": "1 / (kB T^2 V); J extensive, eV Å/fs; time, fs; kappa, W/(m K)",
-                "value": prefactor(self.temperature, self.volume),
-                "kB_eV_per_K": BOLTZMANN,
-                "eV_per_A_fs_K_in_W_per_m_K": CONDUCTIVITY,
-            },
-            "methods": {
-                name: {
-                    "kappa": e.kappa,
-                    "std": e.std,
-                    "dof": e.dof,
-                    "interval_95": list(e.interval(0.95)),
-                    **e.details,
-                }
-                for name, e in self.methods.items()
-            },
-            "blocks": self.blocks,
-            "replicas": self.replicas,
-            "checks": [
-                {"name": c.name, "status": c.status, "message": c.message}
-                for c in self.checks
-            ],
-            "settings": self.settings,
-            "inputs": list(self.inputs),
-            "versions": _versions(),
-        }
-
-    def save(self, folder: str | Path) -> Path:
-        """Write gk.json, gk.npz (the curves) and report.html into `folder`, return it."""
-        where = Path(folder)
-        where.mkdir(parents=True, exist_ok=True)
-        (where / "gk.json").write_text(self.to_json() + "\n", encoding="utf-8")
-        arrays: dict[str, Any] = dict(self.curves)
-        np.savez_compressed(where / "gk.npz", **arrays)
-        self.report(where / "report.html")
-        return where
-
-    def report(self, path: str | Path) -> Path:
-        """Write the report, one HTML file that opens without a network, return its path."""
-        from gkflux.report import write_report
-
-        return write_report(self, Path(path))
-
-    def __repr__(self) -> str:
-        number = rounded(self.kappa, self.kappa_std)
-        return f"GreenKubo(kappa={number} W/(m K), {self.status})"
-
-    def __str__(self) -> str:
-        lines = [
-            f"kappa = {self.kappa:.4g} ± {self.kappa_std:.2g} W/(m K)   {self.verdict}"
-        ]
-        for name, e in self.methods.items():
-            lines.append(f"  {name:14s} {e.kappa:10.4g} ± {e.std:.2g}")
-        lines += [f"  [{c.status}] {c.name}: {c.message}" for c in self.checks]
-        return "\n".join(lines)
+__all__ = ["GreenKubo", "kappa", "prefactor", "reduce_runs", "settings_of"]
 
 
 def kappa(
@@ -280,14 +101,16 @@ def reduce_runs(
     settings: Settings,
     *,
     workers: int = 1,
+    scheduler: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> GreenKubo:
     """Run both passes over `runs` and analyse what they give."""
-    surveys, spectrum = survey_all(runs, workers=workers, progress=progress)
-    check_temperatures(surveys)
-    lengths = [stop - start for s in surveys for start, stop in s.pieces]
-    chosen = plan(lengths, runs[0].spacing, spectrum, settings)
-    data = accumulate(surveys, spectrum, chosen, workers=workers, progress=progress)
+    with pool(workers, scheduler) as where:
+        surveys, spectrum = survey_all(runs, where=where, progress=progress)
+        check_temperatures(surveys)
+        lengths = [stop - start for s in surveys for start, stop in s.pieces]
+        chosen = plan(lengths, runs[0].spacing, spectrum, settings)
+        data = accumulate(surveys, spectrum, chosen, where=where, progress=progress)
     found = analyse(data, settings)
     return _result(data, found, chosen, settings)
 
@@ -354,33 +177,3 @@ def _settings(
         "blocks": len(data.block_curves),
         "block_curve_stride": data.plan.curve_stride,
     }
-
-
-def _versions() -> dict[str, str]:
-    import platform
-
-    import scipy
-
-    import stepson
-
-    return {
-        "stepson": stepson.__version__,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Make a tree of numbers and arrays fit for JSON."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    return value if isinstance(value, str | int | bool) or value is None else str(value)

@@ -10,14 +10,16 @@ temperatures pool, and the prefactor left is one constant.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from gkflux.correlate import Float, LagAccumulator, LagState, PooledLags, merge
 from gkflux.estimators.first_dip import cumulative
+from gkflux.parallel import Pool, in_order
 from gkflux.plan import Plan
 from gkflux.spectrum import Spectrum, SpectrumAccumulator
-from gkflux.survey import Progress, Survey, in_order
+from gkflux.survey import Progress, Survey
 
 __all__ = ["Reduced", "accumulate"]
 
@@ -53,7 +55,7 @@ def accumulate(
     spectrum: Spectrum,
     chosen: Plan,
     *,
-    workers: int = 1,
+    where: Pool | None = None,
     progress: Progress | None = None,
 ) -> Reduced:
     """Read every run a second time and fill the accumulators.
@@ -62,7 +64,7 @@ def accumulate(
         surveys: the first pass.
         spectrum: that of the first pass.
         chosen: `plan` of them.
-        workers: threads, one run each; the transforms release the interpreter lock.
+        where: a pool that takes one run each.
         progress: called after every run.
     """
     first = surveys[0].run
@@ -77,15 +79,16 @@ def accumulate(
         lags=PooledLags(chosen.window, components),
     )
     mean = _mean(surveys, components)
-
-    def work(found: Survey) -> _RunReducer:
-        return _RunReducer(found, chosen, components, mean).reduce()
-
-    for number, done in enumerate(in_order(work, surveys, workers)):
+    work = partial(_reduce, chosen=chosen, components=components, mean=mean)
+    for number, done in enumerate(in_order(work, surveys, where)):
         _pool(result, done, number)
         if progress is not None:
             progress(f"reduced {done.found.run.name}", number + 1, len(surveys))
     return result
+
+
+def _reduce(found: Survey, chosen: Plan, components: int, mean: Float) -> "_RunReducer":
+    return _RunReducer(found, chosen, components, mean).reduce()
 
 
 def _pool(result: Reduced, done: "_RunReducer", number: int) -> None:

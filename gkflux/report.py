@@ -17,7 +17,7 @@ from gkflux.estimators.estimate import rounded
 from gkflux.report_figures import Picture, pictures
 
 if TYPE_CHECKING:
-    from gkflux.conductivity import GreenKubo
+    from gkflux.green_kubo import GreenKubo
 
 __all__ = ["render", "write_report"]
 

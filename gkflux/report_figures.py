@@ -22,7 +22,7 @@ from gkflux.estimators.estimate import Estimate, quantile, rounded
 from gkflux.estimators.first_dip import smooth
 
 if TYPE_CHECKING:
-    from gkflux.conductivity import GreenKubo
+    from gkflux.green_kubo import GreenKubo
 
 __all__ = ["Picture", "pictures"]
 
@@ -272,6 +272,7 @@ def _cutoffs(result: "GreenKubo") -> Picture:
         float(result.settings["K_AIC"]), color=MUTED, lw=1, ls=":", label="K of AIC"
     )
     axis.axvline(float(result.settings["K"]), color=THREE, lw=1, ls="--", label="K used")
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axis.set_xlabel("cepstral coefficients K")
     axis.set_ylabel("κ, W/(m K)")
     _fit_range(axis, kappas[len(kappas) // 8 :], stds[len(stds) // 8 :])

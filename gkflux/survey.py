@@ -5,13 +5,11 @@ time (for means and drifts), samples that are not finite, gaps, and a spectrum o
 segments from which `plan` chooses the settings of the second pass.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import sqrt
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +17,8 @@ from numpy.typing import NDArray
 from gkflux.correlate import Float
 from gkflux.errors import FluxError
 from gkflux.moments import Moments
+from gkflux.parallel import Pool, in_order
+from gkflux.pieces import Pieces
 from gkflux.runs import Chunk, Run
 from gkflux.spectrum import Spectrum, SpectrumAccumulator
 
@@ -27,7 +27,6 @@ __all__ = [
     "Progress",
     "Survey",
     "check_temperatures",
-    "in_order",
     "survey",
     "survey_all",
 ]
@@ -36,12 +35,6 @@ SEGMENT = 4096
 """Samples of a segment of the spectrum."""
 MOMENT_BLOCKS = 32
 """Stretches of time whose moments are kept apart: drift is a line through their means."""
-MAX_PIECES = 256
-"""Contiguous pieces that one run may fall into."""
-
-In = TypeVar("In")
-Out = TypeVar("Out")
-
 Progress = Callable[[str, int, int], None]
 """Called with what was done, how many are done, and of how many."""
 
@@ -92,13 +85,13 @@ class Survey:
 
 
 def survey_all(
-    runs: Sequence[Run], *, workers: int = 1, progress: Progress | None = None
+    runs: Sequence[Run], *, where: Pool | None = None, progress: Progress | None = None
 ) -> tuple[list[Survey], Spectrum]:
     """Read every run once.
 
     Args:
         runs: at least one.
-        workers: threads, one run each.
+        where: a pool that takes one run each.
         progress: called after every run.
 
     Returns:
@@ -109,19 +102,19 @@ def survey_all(
         FluxError: a run without finite samples, temperature or volume.
     """
     length = min(SEGMENT, max(run.samples for run in runs))
-    found, pooled = _survey_all(runs, length, workers, progress)
+    found, pooled = _survey_all(runs, length, where, progress)
     if not pooled.segments:  # gaps everywhere: segments as long as the longest stretch
         longest = max(stop - start for one in found for start, stop in one.pieces)
-        found, pooled = _survey_all(runs, longest, workers, None)
+        found, pooled = _survey_all(runs, longest, where, None)
     return found, pooled
 
 
 def _survey_all(
-    runs: Sequence[Run], length: int, workers: int, progress: Progress | None
+    runs: Sequence[Run], length: int, where: Pool | None, progress: Progress | None
 ) -> tuple[list[Survey], Spectrum]:
     found: list[Survey] = []
     pooled: Spectrum | None = None
-    for one, spectrum in in_order(lambda run: survey(run, length), runs, workers):
+    for one, spectrum in in_order(partial(survey, length=length), runs, where):
         found.append(one)
         part = spectrum.scaled(one.scale)
         pooled = part if pooled is None else pooled.merge(part)
@@ -161,23 +154,6 @@ def _temperature(found: Survey) -> float:
     return found.temperature
 
 
-def in_order(
-    work: "Callable[[In], Out]", items: "Sequence[In]", workers: int
-) -> "Iterator[Out]":
-    """Map in threads, two items a worker in flight at most, results in order."""
-    if workers == 1 or len(items) == 1:
-        yield from map(work, items)
-        return
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        waiting: deque[Future[Out]] = deque()
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
 def survey(run: Run, length: int = SEGMENT) -> tuple[Survey, Spectrum]:
     """Read a run once.
 
@@ -190,7 +166,7 @@ def survey(run: Run, length: int = SEGMENT) -> tuple[Survey, Spectrum]:
     """
     spectrum = _PieceSpectrum(run, length)
     moments: dict[str, list[Moments]] = {}
-    tracker = _Pieces(run)
+    tracker = Pieces(run)
     first: int | None = None
     for chunk in run.chunks():
         if first is None and len(chunk.steps):
@@ -259,53 +235,6 @@ class _PieceSpectrum:
         """Return the sum over all pieces so far."""
         part = self._current.state()
         return part if self._total is None else self._total.merge(part)
-
-
-class _Pieces:
-    """Finds the contiguous, finite ranges of a run."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._seen = 0
-        self._cuts: set[int] = {0}
-        self._holes: set[int] = set()
-        self._last: int | None = None
-        self.bad = 0
-        self.gaps = 0
-
-    def update(self, chunk: Chunk) -> tuple[list[int], NDArray[np.bool_]]:
-        """Return the rows before which a piece ends, and which rows are finite."""
-        finite: NDArray[np.bool_] = np.all(np.isfinite(chunk.flux), axis=1)
-        steps = chunk.steps
-        before = steps[:1] - self._run.every if self._last is None else [self._last]
-        jumps = np.flatnonzero(np.diff(np.concatenate([before, steps])) != self._run.every)
-        holes = np.flatnonzero(~finite)
-        cuts = np.unique(np.concatenate([jumps, holes, holes + 1]))
-        self.gaps += len(jumps)
-        self.bad += len(holes)
-        self._cuts.update((cuts + self._seen).tolist())
-        self._holes.update((holes + self._seen).tolist())
-        if len(self._cuts) > 64 * MAX_PIECES:
-            self._refuse()
-        self._seen += len(steps)
-        if len(steps):
-            self._last = int(steps[-1])
-        return [int(cut) for cut in cuts if cut < len(steps)], finite
-
-    def pieces(self) -> tuple[tuple[int, int], ...]:
-        """Return the ranges of at least two samples."""
-        edges = sorted(self._cuts | {self._seen})
-        found = [(a, b) for a, b in pairwise(edges) if a not in self._holes and b - a > 1]
-        if len(found) > MAX_PIECES or (self._holes and not found):
-            self._refuse()
-        return tuple(found)
-
-    def _refuse(self) -> None:
-        raise FluxError(
-            f"{self._run.name}: {self.bad} samples are not finite and {self.gaps} are not "
-            f"{self._run.every} steps after the one before; keep the evenly spaced, "
-            "finite ones"
-        )
 
 
 def _add_moments(

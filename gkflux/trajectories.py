@@ -8,8 +8,8 @@ at a frame: metadata and the index only.
 """
 
 import glob
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import stepson
 from gkflux.correlate import Float
 from gkflux.errors import FluxError
+from gkflux.pooling import FluxFile, join, microcanonical, refuse_different, refuse_twice
 from gkflux.runs import Chunk, Run
 
 __all__ = ["find_files", "trajectory_runs"]
@@ -27,30 +28,8 @@ FRAMES = 1 << 16
 """Frames of a batch: a few megabytes of small columns."""
 DIFFUSING = 4.0
 """Mean square displacement of a species, Å², that is diffusion; vibrations stay below 1."""
-Array = NDArray[Any]
 Series = tuple[NDArray[np.int64], Float]
 _SERIES = ("temperature", "energy", "energy_kinetic", "volume")
-
-
-@dataclass(frozen=True)
-class _File:
-    """What is needed of one trajectory; the file itself is opened again to be read."""
-
-    path: str
-    steps: tuple[int, int]
-    every: int
-    samples: int
-    timestep: float
-    facts: Mapping[str, Any]
-    numbers: Array
-    cell: Array | None
-    parent: str | None
-    """uuid of the file that this one continues."""
-
-    @property
-    def uuid(self) -> str:
-        """Of the file."""
-        return str(self.facts["uuid"])
 
 
 def find_files(paths: str | Path | Iterable[str | Path]) -> list[str]:
@@ -96,11 +75,11 @@ def trajectory_runs(
         FluxError: see the module.
     """
     files = [_open(path) for path in _with_flux(paths)]
-    _refuse_twice(files)
+    refuse_twice(files)
     if not any_ensemble:
-        files = _microcanonical(files)
-    _refuse_different(files)
-    groups = _join(files)
+        files = microcanonical(files)
+    refuse_different(files)
+    groups = join(files)
     return [_run(group, temperature, volume) for group in groups]
 
 
@@ -128,7 +107,7 @@ def _has_flux(path: str) -> bool:
         return "heat_flux" in trajectory.fields
 
 
-def _open(path: str) -> _File:
+def _open(path: str) -> FluxFile:
     with stepson.open(path) as trajectory:
         if "heat_flux" not in trajectory.fields:
             raise FluxError(
@@ -146,7 +125,7 @@ def _open(path: str) -> _File:
                 f"{path}: no timestep in the metadata, the time axis is unknown"
             )
         cell = metadata.get("cell")
-        return _File(
+        return FluxFile(
             path=path,
             steps=(int(steps[0]), int(steps[-1])),
             every=int(field.every or steps[1] - steps[0]),
@@ -194,107 +173,8 @@ def _diffusing(trajectory: stepson.Trajectory) -> bool:
     return any(squares[numbers == kind].mean() > DIFFUSING for kind in np.unique(numbers))
 
 
-def _refuse_twice(files: Sequence[_File]) -> None:
-    seen: dict[str, str] = {}
-    for file in files:
-        if file.uuid in seen:
-            raise FluxError(
-                f"{file.path} and {seen[file.uuid]} are the same trajectory; give it once"
-            )
-        seen[file.uuid] = file.path
-
-
-def _microcanonical(files: list[_File]) -> list[_File]:
-    kept = [f for f in files if f.facts["ensemble"] in (None, "nve")]
-    if not kept:
-        kinds = ", ".join(sorted({str(f.facts["ensemble"]) for f in files}))
-        raise FluxError(
-            f"only {kinds} stages: a thermostat damps the correlations of the flux; give "
-            "the "
-            "files of an nve stage, or ask for any ensemble"
-        )
-    return kept
-
-
-def _refuse_different(files: Sequence[_File]) -> None:
-    first = files[0]
-    for file in files[1:]:
-        for what, mine, theirs in _differences(first, file):
-            raise FluxError(
-                f"{file.path} has {what} {theirs}, {first.path} has {mine}; "
-                "runs that differ in this are not pooled: reduce them one by one"
-            )
-
-
-def _differences(first: _File, other: _File) -> Iterator[tuple[str, Any, Any]]:
-    for name, words in (
-        ("potential_sha256", "the potential"),
-        ("gauge", "the gauge"),
-        ("formulation", "the formulation"),
-        ("convective", "the convective part"),
-        ("target_K", "the target temperature"),
-    ):
-        if first.facts[name] != other.facts[name]:
-            yield words, first.facts[name], other.facts[name]
-    if first.timestep != other.timestep:
-        yield "the timestep (fs)", first.timestep, other.timestep
-    if first.every != other.every:
-        yield "the steps between flux samples", first.every, other.every
-    if not np.array_equal(first.numbers, other.numbers):
-        yield "the atoms", _formula(first.numbers), _formula(other.numbers)
-    if not _same_cell(first.cell, other.cell):
-        yield "the cell", _words(first.cell), _words(other.cell)
-
-
-def _formula(numbers: Array) -> str:
-    kinds, counts = np.unique(numbers, return_counts=True)
-    parts = [f"{n} of number {z}" for z, n in zip(kinds, counts, strict=True)]
-    return " and ".join(parts) + ", in this order" if parts else "none"
-
-
-def _same_cell(first: Array | None, second: Array | None) -> bool:
-    if first is None or second is None:
-        return first is second
-    return np.array_equal(first, second)
-
-
-def _words(cell: Array | None) -> str:
-    return "none" if cell is None else f"{np.round(cell, 6).tolist()} Å"
-
-
-def _join(files: Sequence[_File]) -> list[list[_File]]:
-    """Chain the files that continue one another: parent and steps that follow."""
-    groups: list[list[_File]] = []
-    for file in sorted(files, key=lambda f: f.steps[0]):
-        for group in groups:
-            if _continues(group[-1], file):
-                group.append(file)
-                break
-        else:
-            groups.append([file])
-    order = {file.path: index for index, file in enumerate(files)}
-    return sorted(groups, key=lambda g: order[g[0].path])
-
-
-def _continues(first: _File, second: _File) -> bool:
-    if second.parent != first.uuid:
-        return False
-    if second.steps[0] <= first.steps[1]:
-        raise FluxError(
-            f"{second.path} starts at step {second.steps[0]}, {first.path}, which it "
-            "continues, "
-            f"ends at step {first.steps[1]}: the steps overlap"
-        )
-    return True
-
-
-def _run(group: Sequence[_File], temperature: float | None, volume: float | None) -> Run:
+def _run(group: Sequence[FluxFile], temperature: float | None, volume: float | None) -> Run:
     first = group[0]
-
-    def chunks() -> Iterator[Chunk]:
-        for file in group:
-            yield from _chunks(file)
-
     facts = dict(first.facts)
     facts["files"] = [file.path for file in group]
     facts["digests"] = [file.facts["digest"] for file in group]
@@ -305,15 +185,20 @@ def _run(group: Sequence[_File], temperature: float | None, volume: float | None
         samples=sum(file.samples for file in group),
         every=first.every,
         timestep=first.timestep,
-        chunks=chunks,
+        chunks=partial(_chunks, [file.path for file in group]),
         volume=own if volume is None else volume,
         temperature=temperature,
         facts=facts,
     )
 
 
-def _chunks(file: _File) -> Iterator[Chunk]:
-    with stepson.open(file.path) as trajectory:
+def _chunks(paths: Sequence[str]) -> Iterator[Chunk]:
+    for path in paths:
+        yield from _chunks_of(path)
+
+
+def _chunks_of(path: str) -> Iterator[Chunk]:
+    with stepson.open(path) as trajectory:
         names = [name for name in _SERIES if name in trajectory.fields]
         for batch in trajectory.stream("heat_flux", *names, frames=FRAMES):
             scalars = {

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,8 +160,8 @@ def test_results_are_saved_and_json_is_json(tmp_path: Path) -> None:
         ({"colour": 1}, "unknown option 'colour'"),
     ],
 )
-def test_mistakes_are_one_clear_line(change: dict[str, object], words: str) -> None:
-    known: dict[str, object] = {
+def test_mistakes_are_one_clear_line(change: dict[str, Any], words: str) -> None:
+    known: dict[str, Any] = {
         "flux": np.random.default_rng(0).normal(size=(100, 3)),
         "timestep": 1.0,
         "volume": V,

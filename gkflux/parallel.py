@@ -1,0 +1,110 @@
+"""Runs side by side: threads of this process, or the workers of a dask cluster.
+
+Whatever does the work, results come in the order of the items and are pooled in that
+order, so one thread, many threads and a cluster give the same bits; at most two items a
+worker are in flight, so memory stays bounded; a worker of a cluster that is lost only
+costs its items again.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from gkflux.errors import FluxError
+
+__all__ = ["Pool", "in_order", "pool"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+TIMEOUT = 30
+"""Seconds to wait for a scheduler."""
+RETRIES = 3
+"""Times that an item is computed again when its worker is lost."""
+
+
+class Pool(Protocol):
+    """Something that computes elsewhere."""
+
+    width: int
+    """Items that are computed at the same time."""
+
+    def submit(self, work: Callable[[In], Out], item: In) -> Any:
+        """Start one item, return a future with a method `result`."""
+
+
+class _Threads:
+    def __init__(self, workers: int) -> None:
+        self.width = workers
+        self.executor = ThreadPoolExecutor(max_workers=workers)
+
+    def submit(self, work: Callable[[In], Out], item: In) -> Any:
+        return self.executor.submit(work, item)
+
+
+class _Cluster:
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.width = max(1, sum(client.nthreads().values()))
+
+    def submit(self, work: Callable[[In], Out], item: In) -> Any:
+        return self.client.submit(work, item, pure=False, retries=RETRIES)
+
+
+@contextmanager
+def pool(workers: int = 1, scheduler: str | None = None) -> Iterator[Pool | None]:
+    """Open a pool for the time of a `with`.
+
+    Args:
+        workers: threads of this process; one means no pool.
+        scheduler: address (``tcp://host:8786``) or scheduler file of a dask cluster that
+            sees the same files.
+
+    Raises:
+        FluxError: no cluster there.
+    """
+    if scheduler is not None:
+        client = _connect(scheduler)
+        try:
+            yield _Cluster(client)
+        finally:
+            client.close()
+    elif workers > 1:
+        threads = _Threads(workers)
+        with threads.executor:
+            yield threads
+    else:
+        yield None
+
+
+def _connect(scheduler: str) -> Any:
+    from dask import distributed
+
+    client: Any = distributed.Client  # untyped
+    try:
+        if Path(scheduler).is_file():
+            return client(scheduler_file=scheduler, timeout=TIMEOUT)
+        return client(scheduler, timeout=TIMEOUT)
+    except (OSError, TimeoutError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FluxError(
+            f"no dask scheduler at {scheduler}: {reason}; start one with `dask scheduler`"
+        ) from error
+
+
+def in_order(
+    work: Callable[[In], Out], items: Sequence[In], where: Pool | None
+) -> Iterator[Out]:
+    """Give the results in the order of the items, two items a worker in flight at most."""
+    if where is None:
+        yield from map(work, items)
+        return
+    waiting: deque[Any] = deque()
+    for item in items:
+        waiting.append(where.submit(work, item))
+        if len(waiting) >= 2 * where.width:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

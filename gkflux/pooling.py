@@ -1,0 +1,150 @@
+"""What may be pooled: the same system, sampled the same way, at the same state.
+
+Stages in the microcanonical ensemble are taken, others only when asked for: a thermostat
+damps the flux correlations. Files that continue one another are joined, the rest are
+pooled. A file given twice, overlapping steps, or runs of different model, atoms, cell,
+timestep, gauge or target temperature are refused, with the difference.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gkflux.errors import FluxError
+
+__all__ = ["FluxFile", "join", "microcanonical", "refuse_different", "refuse_twice"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FluxFile:
+    """What is needed of one trajectory; the file itself is opened again to be read."""
+
+    path: str
+    steps: tuple[int, int]
+    every: int
+    samples: int
+    timestep: float
+    facts: Mapping[str, Any]
+    numbers: Array
+    cell: Array | None
+    parent: str | None
+    """uuid of the file that this one continues."""
+
+    @property
+    def uuid(self) -> str:
+        """Of the file."""
+        return str(self.facts["uuid"])
+
+
+def refuse_twice(files: Sequence[FluxFile]) -> None:
+    """Refuse a file that is given twice.
+
+    Raises:
+        FluxError: naming both paths.
+    """
+    seen: dict[str, str] = {}
+    for file in files:
+        if file.uuid in seen:
+            raise FluxError(
+                f"{file.path} and {seen[file.uuid]} are the same trajectory; give it once"
+            )
+        seen[file.uuid] = file.path
+
+
+def microcanonical(files: list[FluxFile]) -> list[FluxFile]:
+    """Keep the stages at constant energy.
+
+    Raises:
+        FluxError: there is none.
+    """
+    kept = [f for f in files if f.facts["ensemble"] in (None, "nve")]
+    if not kept:
+        kinds = ", ".join(sorted({str(f.facts["ensemble"]) for f in files}))
+        raise FluxError(
+            f"only {kinds} stages: a thermostat damps the correlations of the flux; give "
+            "the "
+            "files of an nve stage, or ask for any ensemble"
+        )
+    return kept
+
+
+def refuse_different(files: Sequence[FluxFile]) -> None:
+    """Refuse runs of another system, model, state or way of sampling.
+
+    Raises:
+        FluxError: naming the first difference.
+    """
+    first = files[0]
+    for file in files[1:]:
+        for what, mine, theirs in _differences(first, file):
+            raise FluxError(
+                f"{file.path} has {what} {theirs}, {first.path} has {mine}; "
+                "runs that differ in this are not pooled: reduce them one by one"
+            )
+
+
+def _differences(first: FluxFile, other: FluxFile) -> Iterator[tuple[str, Any, Any]]:
+    for name, words in (
+        ("potential_sha256", "the potential"),
+        ("gauge", "the gauge"),
+        ("formulation", "the formulation"),
+        ("convective", "the convective part"),
+        ("target_K", "the target temperature"),
+    ):
+        if first.facts[name] != other.facts[name]:
+            yield words, first.facts[name], other.facts[name]
+    if first.timestep != other.timestep:
+        yield "the timestep (fs)", first.timestep, other.timestep
+    if first.every != other.every:
+        yield "the steps between flux samples", first.every, other.every
+    if not np.array_equal(first.numbers, other.numbers):
+        yield "the atoms", _formula(first.numbers), _formula(other.numbers)
+    if not _same_cell(first.cell, other.cell):
+        yield "the cell", _words(first.cell), _words(other.cell)
+
+
+def _formula(numbers: Array) -> str:
+    kinds, counts = np.unique(numbers, return_counts=True)
+    parts = [f"{n} of number {z}" for z, n in zip(kinds, counts, strict=True)]
+    return " and ".join(parts) + ", in this order" if parts else "none"
+
+
+def _same_cell(first: Array | None, second: Array | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first, second)
+
+
+def _words(cell: Array | None) -> str:
+    return "none" if cell is None else f"{np.round(cell, 6).tolist()} Å"
+
+
+def join(files: Sequence[FluxFile]) -> list[list[FluxFile]]:
+    """Chain the files that continue one another: parent and steps that follow."""
+    groups: list[list[FluxFile]] = []
+    for file in sorted(files, key=lambda f: f.steps[0]):
+        for group in groups:
+            if _continues(group[-1], file):
+                group.append(file)
+                break
+        else:
+            groups.append([file])
+    order = {file.path: index for index, file in enumerate(files)}
+    return sorted(groups, key=lambda g: order[g[0].path])
+
+
+def _continues(first: FluxFile, second: FluxFile) -> bool:
+    if second.parent != first.uuid:
+        return False
+    if second.steps[0] <= first.steps[1]:
+        raise FluxError(
+            f"{second.path} starts at step {second.steps[0]}, {first.path}, which it "
+            "continues, "
+            f"ends at step {first.steps[1]}: the steps overlap"
+        )
+    return True
