@@ -1,7 +1,7 @@
 """The production engine on the CPU: R replicas of a SchNet, float32, tabulated filters.
 
 Rows of features of all replicas lie in one array, n atoms of each padded to whole blocks,
-and widths padded to whole vectors with zeros (`schnet_dense`). Passes (`schnet_kernels`)
+and widths padded to whole vectors with zeros (`schnet_vector`). Passes (`schnet_kernels`)
 run over all of them at once; every row is computed from its own edges only, so a replica
 has the same bits in any company, with any number of threads, at any age of its list.
 """
@@ -16,8 +16,8 @@ from gkflux.errors import FluxError
 from gkflux.potentials import schnet_kernels as kernels
 from gkflux.potentials.base import Evaluation, FluxResult, Statistics
 from gkflux.potentials.flux_parts import check_formulation, convective_flux, total
-from gkflux.potentials.schnet_dense import BLOCK
 from gkflux.potentials.schnet_rows import Geometry
+from gkflux.potentials.schnet_vector import BLOCK
 from gkflux.potentials.schnet_weights import Weights
 from gkflux.potentials.skin import SkinLists, reverse_edges
 from gkflux.potentials.threads import ThreadChoice

@@ -26,13 +26,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from gkflux.potentials.schnet_dense import (
-    BLOCK,
-    activate,
-    dense,
-    silu_readout,
-    ssp_readout,
-)
+from gkflux.potentials.schnet_activations import activate, silu_readout, ssp_readout
 from gkflux.potentials.schnet_rows import (
     Geometry,
     convolve,
@@ -41,6 +35,7 @@ from gkflux.potentials.schnet_rows import (
     slopes,
     tangent,
 )
+from gkflux.potentials.schnet_vector import BLOCK, multiply_add
 
 __all__ = [
     "Layer",
@@ -118,32 +113,31 @@ def forward(
     """Features x = before + D2 ssp(D1 m + d1) + d2; then y of the next layer, if any."""
     for block in prange(x.shape[0] // BLOCK):
         first = block * BLOCK
-        rows = slice(first, first + BLOCK)
         message = np.empty((BLOCK, y.shape[1]), f32)
         h = np.zeros((BLOCK, x.shape[1]), f32)
         for k in range(BLOCK):
-            convolve(first + k, g, index, w.table, y, message[k])
-        dense(message, w.d1, h)
+            convolve(first + k, g, index, w.table, y, message, k)
+        multiply_add(message, 0, w.d1, h, 0)
         for k in range(BLOCK):
             activate(h[k], w.d1_bias, slope[first + k])
             for f in range(x.shape[1]):
                 x[first + k, f] = before[first + k, f] + w.d2_bias[f]
-        dense(h, w.d2, x[rows])
+        multiply_add(h, 0, w.d2, x, first)
         if y_next.shape[0] > 0:
-            y_next[rows] = f32(0.0)
-            dense(x[rows], b_next, y_next[rows])
+            y_next[first : first + BLOCK] = f32(0.0)
+            multiply_add(x, first, b_next, y_next, first)
 
 
 @njit(error_model="numpy")
-def _back(rows: slice, w: Layer, slope: Matrix, bx: Matrix, bm: Matrix) -> None:
+def _back(first: int, w: Layer, slope: Matrix, bx: Matrix, bm: Matrix) -> None:
     """Compute dU/dm = D1^T (ssp' D2^T bx) for one block."""
     h = np.zeros((BLOCK, bx.shape[1]), f32)
-    dense(bx[rows], w.d2_t, h)
+    multiply_add(bx, first, w.d2_t, h, 0)
     for k in range(BLOCK):
         for f in range(h.shape[1]):
-            h[k, f] *= slope[rows.start + k, f]
-    bm[rows] = f32(0.0)
-    dense(h, w.d1_t, bm[rows])
+            h[k, f] *= slope[first + k, f]
+    bm[first : first + BLOCK] = f32(0.0)
+    multiply_add(h, 0, w.d1_t, bm, first)
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
@@ -153,17 +147,16 @@ def readout(
     """Energies without scale and shift; dU/dx, and dU/dm of the last layer."""
     for block in prange(x.shape[0] // BLOCK):
         first = block * BLOCK
-        rows = slice(first, first + BLOCK)
         h = np.zeros((BLOCK, r.out.size), f32)
-        dense(x[rows], r.hidden, h)
+        multiply_add(x, first, r.hidden, h, 0)
         for k in range(BLOCK):
             if r.silu:
                 u[first + k] = silu_readout(h[k], r.bias, r.out, r.scaled)
             else:
                 u[first + k] = ssp_readout(h[k], r.bias, r.out, r.scaled)
-        bx[rows] = f32(0.0)
-        dense(h, r.hidden_t, bx[rows])
-        _back(rows, w, slope, bx, bm)
+        bx[first : first + BLOCK] = f32(0.0)
+        multiply_add(h, 0, r.hidden_t, bx, first)
+        _back(first, w, slope, bx, bm)
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
@@ -183,20 +176,19 @@ def backward(
     """
     for block in prange(bx.shape[0] // BLOCK):
         first = block * BLOCK
-        rows = slice(first, first + BLOCK)
         by = np.empty((BLOCK, y.shape[1]), f32)
         for k in range(BLOCK):
-            convolve(first + k, g, g.other, w.table, bm, by[k])
-            slopes(first + k, g, g.other, w.table, y, bm[first + k], w.scale)
-        dense(by, w.b_t, bx[rows])
-        _back(rows, below, slope, bx, bm_below)
+            convolve(first + k, g, g.other, w.table, bm, by, k)
+            slopes(first + k, g, g.other, w.table, y, bm, w.scale)
+        multiply_add(by, 0, w.b_t, bx, first)
+        _back(first, below, slope, bx, bm_below)
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def first_slopes(g: Geometry, w: Layer, y: Matrix, bm: Matrix) -> None:
     """Gradients of the edges in the first layer, which gathers by species."""
     for c in prange(bm.shape[0]):
-        slopes(c, g, g.species, w.table, y, bm[c], w.scale)
+        slopes(c, g, g.species, w.table, y, bm, w.scale)
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
@@ -239,29 +231,28 @@ def forward_tangent(
     """
     for block in prange(xdot.shape[0] // BLOCK):
         first = block * BLOCK
-        rows = slice(first, first + BLOCK)
         mdot = np.zeros((BLOCK, y.shape[1]), f32)
         h = np.zeros((BLOCK, xdot.shape[1]), f32)
         for k in range(BLOCK):
             if ydot.shape[0] > 0:
-                convolve(first + k, g, index, w.table, ydot, mdot[k])
+                convolve(first + k, g, index, w.table, ydot, mdot, k)
             else:
                 xdot[first + k] = f32(0.0)
-            tangent(first + k, g, index, w.table, y, velocities, w.scale, mdot[k])
-        dense(mdot, w.d1, h)
+            tangent(first + k, g, index, w.table, y, velocities, w.scale, mdot, k)
+        multiply_add(mdot, 0, w.d1, h, 0)
         for k in range(BLOCK):
             for f in range(h.shape[1]):
                 h[k, f] *= slope[first + k, f]
-        dense(h, w.d2, xdot[rows])
-        ydot_next[rows] = f32(0.0)
-        dense(xdot[rows], b_next, ydot_next[rows])
+        multiply_add(h, 0, w.d2, xdot, first)
+        ydot_next[first : first + BLOCK] = f32(0.0)
+        multiply_add(xdot, first, b_next, ydot_next, first)
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def message_power(g: Geometry, w: Layer, bm: Matrix, ydot: Matrix, fresh: bool) -> None:
     """Add the power that the messages of one layer carry; ``fresh``: start at zero."""
     for c in prange(bm.shape[0]):
-        powers(c, g, w.table, bm[c], ydot, fresh)
+        powers(c, g, w.table, bm, ydot, fresh)
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")

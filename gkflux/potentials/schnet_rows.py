@@ -7,8 +7,7 @@ and a place t in it: with nodes V, D (value, slope times width) at both ends,
 
 and W' the same with the derivatives of the basis. Edges beyond the cutoff have interval -1
 and are passed over. Every sum over edges runs in the order of the list, feature by feature,
-and no compiler flag allows another order; the sum over features of one edge is a function
-of its own (`_dot`), which may be vectorised.
+and no compiler flag allows another order.
 """
 
 from typing import NamedTuple
@@ -16,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from gkflux.potentials.schnet_vector import add_message, dot_message
 
 __all__ = ["Geometry", "convolve", "place_edges", "powers", "slopes", "tangent"]
 
@@ -27,7 +28,6 @@ f32 = np.float32
 ONE, TWO, THREE, SIX = f32(1.0), f32(2.0), f32(3.0), f32(6.0)
 
 _pure = {"contract"}
-_any_order = {"contract", "reassoc", "nsz"}
 
 
 class Geometry(NamedTuple):
@@ -70,51 +70,6 @@ def _slopes(
     return -q, s * (ONE - THREE * t) * scale, q, t * (THREE * t - TWO) * scale
 
 
-@njit(fastmath=_pure, error_model="numpy")
-def _add(out: Vector, y: Vector, left: Matrix, right: Matrix, t: np.float32) -> None:
-    """Add y W to out."""
-    a0, b0, a1, b1 = _values(t)
-    for f in range(out.size):
-        w = ((a0 * left[0, f] + b0 * left[1, f]) + a1 * right[0, f]) + b1 * right[1, f]
-        out[f] += y[f] * w
-
-
-@njit(fastmath=_pure, error_model="numpy")
-def _add_slope(
-    out: Vector,
-    y: Vector,
-    left: Matrix,
-    right: Matrix,
-    t: np.float32,
-    scale: np.float32,
-    s: np.float32,
-) -> None:
-    """Add y W' s to out."""
-    a0, b0, a1, b1 = _slopes(t, scale * s)
-    for f in range(out.size):
-        w = ((a0 * left[0, f] + b0 * left[1, f]) + a1 * right[0, f]) + b1 * right[1, f]
-        out[f] += y[f] * w
-
-
-@njit(fastmath=_any_order, error_model="numpy")
-def _dot(
-    x: Vector,
-    y: Vector,
-    left: Matrix,
-    right: Matrix,
-    a0: np.float32,
-    b0: np.float32,
-    a1: np.float32,
-    b1: np.float32,
-) -> np.float32:
-    """Sum over features of x y (a0 V + b0 D + a1 V + b1 D)."""
-    total = f32(0.0)
-    for f in range(x.size):
-        w = ((a0 * left[0, f] + b0 * left[1, f]) + a1 * right[0, f]) + b1 * right[1, f]
-        total += x[f] * y[f] * w
-    return total
-
-
 @njit(error_model="numpy")
 def place_edges(
     c: int,
@@ -142,14 +97,24 @@ def place_edges(
 
 @njit(error_model="numpy")
 def convolve(
-    c: int, g: Geometry, index: NDArray[np.int32], table: Table, y: Matrix, out: Vector
+    c: int,
+    g: Geometry,
+    index: NDArray[np.int32],
+    table: Table,
+    y: Matrix,
+    out: Matrix,
+    k: int,
 ) -> None:
-    """Sum y_o W over the edges of c; ``index`` says which row of y an edge reads."""
-    out[:] = f32(0.0)
+    """Sum y_o W over the edges of c into row k of out.
+
+    ``index`` says which row of y an edge reads: that of the other atom, or of its species.
+    """
+    out[k] = f32(0.0)
     for e in range(g.row[c], g.row[c + 1]):
         i = g.interval[e]
         if i >= 0:
-            _add(out, y[index[e]], table[i], table[i + 1], g.place[e])
+            a0, b0, a1, b1 = _values(g.place[e])
+            add_message(out, k, y, index[e], table, i, a0, b0, a1, b1)
 
 
 @njit(error_model="numpy")
@@ -159,7 +124,7 @@ def slopes(
     index: NDArray[np.int32],
     table: Table,
     y: Matrix,
-    bm: Vector,
+    bm: Matrix,
     scale: np.float32,
 ) -> None:
     """Add the sum over features of bm_c y_o W' to the gradient of the edges of c."""
@@ -167,12 +132,12 @@ def slopes(
         i = g.interval[e]
         if i >= 0:
             a0, b0, a1, b1 = _slopes(g.place[e], scale)
-            g.gradient[e] += _dot(bm, y[index[e]], table[i], table[i + 1], a0, b0, a1, b1)
+            g.gradient[e] += dot_message(bm, c, y, index[e], table, i, a0, b0, a1, b1)
 
 
 @njit(error_model="numpy")
 def powers(
-    c: int, g: Geometry, table: Table, bm: Vector, ydot: Matrix, fresh: bool
+    c: int, g: Geometry, table: Table, bm: Matrix, ydot: Matrix, fresh: bool
 ) -> None:
     """Add bm_c . W ydot_o to the power of the edges of c; ``fresh``: start at zero."""
     for e in range(g.row[c], g.row[c + 1]):
@@ -181,7 +146,7 @@ def powers(
             g.power[e] = f32(0.0)
         if i >= 0:
             a0, b0, a1, b1 = _values(g.place[e])
-            g.power[e] += _dot(bm, ydot[g.other[e]], table[i], table[i + 1], a0, b0, a1, b1)
+            g.power[e] += dot_message(bm, c, ydot, g.other[e], table, i, a0, b0, a1, b1)
 
 
 @njit(error_model="numpy")
@@ -193,15 +158,15 @@ def tangent(
     y: Matrix,
     velocities: NDArray[np.float64],
     scale: np.float32,
-    out: Vector,
+    out: Matrix,
+    k: int,
 ) -> None:
-    """Add y_o W' dr/dt over the edges of c."""
+    """Add y_o W' dr/dt over the edges of c to row k of out."""
     for e in range(g.row[c], g.row[c + 1]):
         i = g.interval[e]
         if i >= 0:
             rate = 0.0
             for a in range(3):
                 rate += g.unit[e, a] * (velocities[g.other[e], a] - velocities[c, a])
-            _add_slope(
-                out, y[index[e]], table[i], table[i + 1], g.place[e], scale, f32(rate)
-            )
+            a0, b0, a1, b1 = _slopes(g.place[e], scale * f32(rate))
+            add_message(out, k, y, index[e], table, i, a0, b0, a1, b1)

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gkflux.potentials.schnet import Filter, Interaction, SchNet
-from gkflux.potentials.schnet_dense import LANES
 from gkflux.potentials.schnet_kernels import Layer, Readout
 from gkflux.potentials.schnet_tables import INTERVALS, filter_table, table_error
+from gkflux.potentials.schnet_vector import LANES
 
 __all__ = ["Weights"]
 
