@@ -23,8 +23,6 @@ from stepson.trajectory import Trajectory
 from tests.stepson import faults
 from tests.stepson.faults import FaultySink
 
-pytestmark = pytest.mark.filterwarnings("ignore::stepson.DamageWarning")
-
 MEMORY = 64 * 2**20
 
 

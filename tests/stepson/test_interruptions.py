@@ -309,7 +309,7 @@ def test_a_long_torn_tail_is_crossed(length: int, what: str) -> None:
     tail = {
         "zeros": b"\0" * length,
         "noise": np.random.default_rng(length).bytes(length),
-        "old blocks": (whole[64:] * (length // len(whole) + 2))[:length],
+        "old blocks": (whole[64:] * (2 * length // len(whole) + 2))[:length],
     }[what]
     image = whole + tail
     trajectory = Trajectory(Bytes(image), faults.NOWHERE)
