@@ -94,7 +94,7 @@ DEMOS = {
     "argon": Demo(
         name="argon",
         title="liquid argon at its triple point, 108 atoms, a two-layer SchNet",
-        steps=16_000,
+        steps=24_000,
         reference="the Lennard-Jones fluid that this model imitates has 0.131 to 0.134",
     )
 }
