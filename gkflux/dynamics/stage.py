@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,7 @@ class StageRun:
             writer = stepson.open(path, "a") if path.exists() else None
             if writer is not None:
                 stack.callback(writer.abandon)
-                check_environment(writer, self._environment(), self.reporter)
+                check_environment(writer, self._environment, self.reporter)
             held.append(None if writer is None else Held.of(writer))
         restart = find_restart(held)
         starts = self._starts() if restart.states is None else []
@@ -265,6 +266,7 @@ class StageRun:
             columns = [h.writer.trajectory()["heat_flux"][:count] for h in restart.held]
             kappa.extend(np.stack(columns))
 
+    @cached_property
     def _environment(self) -> dict[str, Any]:
         return environment(self.context.ingredients.device)
 
@@ -279,7 +281,7 @@ class StageRun:
             freedom=self._freedom,
             target=self.target,
         )
-        about |= {"replica": replica, "start": start.source, **self._environment()}
+        about |= {"replica": replica, "start": start.source, **self._environment}
         fresh = Drift(
             replicas=self.config.replicas,
             n_atoms=self.system.n_atoms,

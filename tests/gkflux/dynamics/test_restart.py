@@ -94,54 +94,58 @@ def forks() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-@pytest.mark.parametrize("before", [True, False])
 def test_killed_at_every_sync(
-    unbroken: Path,
-    tmp_path: Path,
-    forks: multiprocessing.context.ForkServerContext,
-    before: bool,
+    tmp_path: Path, forks: multiprocessing.context.ForkServerContext
 ) -> None:
-    """Kill at the first sync, go on and be killed at the second, and so on to the end."""
+    """Kill at the first sync, go on and be killed at a later one, and so on to the end.
+
+    So the kills fall between the files of a batch, before the first checkpoint, in the
+    middle of an epoch, at the change of stages and while sealing; by turns just before a
+    sync and just after it.
+    """
+    text = TWO_STAGES.replace("1e-9", "1000").replace("= 301", "= 121")
+    text = text.replace("= 600", "= 150").replace("replicas = 3", "replicas = 2")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    perform(whole, text)
     kills, code = 0, -signal.SIGKILL
     while code == -signal.SIGKILL:
-        syncs = 1 + kills
-        child = forks.Process(
-            target=killed_in, args=(str(tmp_path), TWO_STAGES, syncs, before)
-        )
+        job = (str(broken), text, 1 + kills // 2, kills % 2 == 0)
+        child = forks.Process(target=killed_in, args=job)
         child.start()
         child.join()
         assert child.exitcode is not None
         kills, code = kills + 1, child.exitcode
     assert code == 0
     assert kills > 12
-    assert_same_files(unbroken, tmp_path)
+    assert_same_files(whole, broken)
 
 
 def test_killed_at_twenty_random_moments(
     tmp_path: Path, forks: multiprocessing.context.ForkServerContext
 ) -> None:
-    text = TWO_STAGES.replace("steps = 301", "steps = 4001").replace("= 600", "= 9000")
-    text = text.replace("commit_steps = 50", "commit_steps = 200")
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    text = TWO_STAGES.replace("steps = 301", "steps = 2001").replace("= 600", "= 4000")
+    text = text.replace("1e-9\ncommit_steps = 50", "0.01")
     began = time.monotonic()
-    perform(whole, text)
+    perform(tmp_path / "whole", text)
     span = time.monotonic() - began
     rng = random.Random(7)
-    kills = 0
+    kills, round_ = 0, 0
     while kills < 20:
-        child = forks.Process(target=slow_run, args=(str(broken), text))
+        folder = tmp_path / str(round_)
+        child = forks.Process(target=slow_run, args=(str(folder), text))
         child.start()
-        child.join(timeout=rng.uniform(0, span / 8))
+        child.join(timeout=rng.uniform(0, span / 3))
         if child.exitcode is None:
             child.kill()
             child.join()
-            kills += child.exitcode == -signal.SIGKILL
-        else:
-            assert child.exitcode == 0
-            break
-    assert kills >= 8
-    perform(broken, text)
-    assert_same_files(whole, broken)
+        if child.exitcode == -signal.SIGKILL:
+            kills += 1
+            continue
+        assert child.exitcode == 0
+        assert_same_files(tmp_path / "whole", folder)
+        round_ += 1
+    perform(folder, text)
+    assert_same_files(tmp_path / "whole", folder)
 
 
 def test_files_one_epoch_apart_meet_again(unbroken: Path, tmp_path: Path) -> None:
