@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 import crc32c
 import numpy as np
 
-from stepson.codecs import codec_named
+from stepson.codecs import Encoded, codec_named
 from stepson.codecs.base import Array
-from stepson.codecs.linear import fits
 from stepson.codecs.plan import Plan, choose_plan
 from stepson.errors import DamagedError, FormatError, SchemaError
 
@@ -52,9 +51,14 @@ def encode(
     if values.nbytes > MAX_RAW:
         raise SchemaError(f"{values.nbytes} bytes are too many for a chunk of {MAX_RAW}")
     values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-    plan = _suited(plan, values)
-    codec = codec_named(plan.codec)
-    encoded = codec.encode(values, plan.params, precision=precision, verify=verify)
+    plan = plan if values.size else Plan("raw")
+    try:
+        encoded = _encode(values, plan, precision, verify)
+    except SchemaError:
+        if plan.codec != "linear":
+            raise
+        plan = Plan("delta", {**plan.params, "k": 2})
+        encoded = _encode(values, plan, precision, verify)
     info = {
         "codec": plan.codec,
         "params": encoded.parameters,
@@ -68,13 +72,9 @@ def encode(
     return Chunk(encoded.data, info)
 
 
-def _suited(plan: Plan, values: Array) -> Plan:
-    """Return the plan, or another where it cannot hold these values."""
-    if not values.size:
-        return Plan("raw")
-    if plan.codec == "linear" and not fits(values):
-        return Plan("delta", {**plan.params, "k": 2})
-    return plan
+def _encode(values: Array, plan: Plan, precision: float | None, verify: bool) -> Encoded:
+    codec = codec_named(plan.codec)
+    return codec.encode(values, plan.params, precision=precision, verify=verify)
 
 
 def _summary(values: Array) -> dict[str, Any]:

@@ -5,9 +5,11 @@ to the dtype, and the difference of the two as ordered integers (`integers.order
 So the prediction works on the numbers themselves, and a coordinate that crosses zero or a
 power of two costs little.
 
-Only for float32 and float64, and only where every value of the chunk is finite and below
-`LARGEST`, so that no NaN, whose bits would depend on the machine, can come out of a
-prediction. Other chunks of the field are written with `delta`.
+Only for float32 and float64, and only where every value of the chunk is zero or between
+`SMALLEST` and `LARGEST` in size. So no prediction is NaN, whose bits depend on the machine;
+and none is subnormal, which some programs flush to zero: a sum of multiples of 2^-16 x
+SMALLEST x 2^-23 is zero or above the smallest normal float32. Other chunks of the field are
+written with `delta`.
 """
 
 from typing import Any
@@ -20,17 +22,21 @@ from stepson.codecs.predict import History, combine, predictions, read_taps
 from stepson.codecs.words import GROUP, Words, bands, tiles
 from stepson.errors import FormatError, SchemaError
 
-__all__ = ["LARGEST", "Linear", "fits"]
+__all__ = ["LARGEST", "SMALLEST", "Linear", "fits"]
 
 LARGEST = 2.0**100
+SMALLEST = 2.0**-83
 
 
 def fits(values: Array) -> bool:
     """Tell whether these values can be predicted."""
     if values.dtype.kind != "f" or values.dtype.itemsize == 2:
         return False
-    low, high = values.min(), values.max()
-    return bool(low > -LARGEST and high < LARGEST)
+    size = np.abs(values)
+    low, high = size.min(), size.max()
+    if low < SMALLEST:
+        low = size[size != 0.0].min(initial=np.inf)
+    return bool(high < LARGEST and low >= SMALLEST)
 
 
 class Linear:
@@ -48,7 +54,9 @@ class Linear:
     ) -> Encoded:
         """Compress the residuals of the prediction."""
         if not fits(values):
-            raise SchemaError("the codec 'linear' needs finite float32 or float64 values")
+            raise SchemaError(
+                "the codec 'linear' needs float32 or float64 values of ordinary size"
+            )
         taps, layout = read_taps(parameters), str(parameters["layout"])
         rows = flat(values)
         words = Words.empty(rows.shape, word(values.dtype), layout)

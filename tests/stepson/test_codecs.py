@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from stepson.chunk import decode, encode
 from stepson.codecs import CODECS, codec_named
 from stepson.codecs.coder import compress, decompress
 from stepson.codecs.integers import accumulate, difference, order, unzigzag, zigzag
@@ -108,6 +109,7 @@ def test_linear_keeps_every_bit_whatever_the_taps(
     values: Array, taps: list[int], layout: str
 ) -> None:
     values = np.nan_to_num(values, posinf=2.0, neginf=-2.0)
+    values[np.abs(values) < 1e-20] = 0.0
     assert same_bits(
         values, through("linear", values, {**CODER, "taps": taps, "layout": layout})
     )
@@ -124,9 +126,27 @@ def test_linear_crosses_groups_bands_and_zero() -> None:
         assert same_bits(values, back)
 
 
+def test_linear_does_not_need_subnormal_numbers() -> None:
+    """A program that flushes them to zero writes what any other reads."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(2)
+    values = np.cumsum(rng.normal(size=(60, 200)), axis=0).astype("f4")
+    for scale in (2.0**-30, 2.0**-80, 2.0**-120):
+        scaled = (values * scale).astype("f4")
+        plan = choose_plan(scaled, precision=None, codec="linear")
+        if not torch.set_flush_denormal(True):
+            pytest.skip("this processor cannot flush subnormal numbers")
+        try:
+            data, info = encode(scaled, plan)
+        finally:
+            torch.set_flush_denormal(False)
+        assert same_bits(decode(data, info, dtype="f4", shape=scaled.shape), scaled)
+
+
 def test_linear_refuses_what_it_cannot_predict() -> None:
     parameters = {**CODER, "taps": [SCALE], "layout": "frames"}
-    for bad in (np.array([1.0, np.nan]), np.array([np.inf, 1.0]), np.arange(3)):
+    tiny, odd = np.array([1.0, 1e-30]), np.array([0.0, 1e-310])
+    for bad in (np.array([1.0, np.nan]), np.array([np.inf, 1.0]), np.arange(3), tiny, odd):
         with pytest.raises(SchemaError):
             through("linear", bad, parameters)
 
