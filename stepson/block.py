@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from stepson import chunk
 from stepson.errors import FormatError
-from stepson.scan import Record
+from stepson.records import RecordType
+from stepson.scan import Record, read_record
 from stepson.schema import MAX_SAMPLE_BYTES, Schema
 from stepson.source import Source
 
-__all__ = ["Block", "Samples", "join_steps"]
+__all__ = ["Block", "Samples", "gather_small", "join_steps"]
 
 CHUNK_RAW = 2**22
 MAX_SAMPLES = 2**24
@@ -78,6 +79,7 @@ class Block:
 
     def __init__(self, record: Record, schema: Schema) -> None:
         self.record = record
+        self._steps: dict[int, Steps] = {}
         self.schema = schema
         content = record.map
         self.frames = self._number(content.get("frames"), 1, MAX_SAMPLES)
@@ -132,6 +134,11 @@ class Block:
         Raises:
             FormatError: they are not valid, or a checksum fails.
         """
+        if cadence not in self._steps:
+            self._steps[cadence] = self._read_steps(source, cadence)
+        return self._steps[cadence]
+
+    def _read_steps(self, source: Source, cadence: int) -> Steps:
         stored = self._list(self.record.map.get("runs"), len(self.samples))[cadence]
         if isinstance(stored, int):
             found = self._steps_chunk(source, stored, self.samples[cadence])
@@ -144,6 +151,7 @@ class Block:
         )
         if wrong:
             raise self._bad("steps")
+        found.flags.writeable = False
         return found
 
     def _expand(self, runs: list[Any], samples: int) -> Steps:
@@ -277,3 +285,22 @@ class Block:
 
 def _end(place: _Chunk) -> int:
     return place.offset + place.size
+
+
+def gather_small(
+    source: Source, schema: Schema, blocks: Sequence[int], end: int
+) -> Samples:
+    """The small fields of some blocks, joined."""
+    names = [each.name for each in schema.fields if each.small]
+    steps: list[list[Any]] = [[] for _ in schema.cadences]
+    values: dict[str, list[Any]] = {name: [] for name in names}
+    for offset in blocks:
+        block = Block(read_record(source, offset, RecordType.BLOCK, end, 2**14), schema)
+        for i in range(len(schema.cadences)):
+            steps[i].append(block.steps(source, i))
+        for name in names:
+            values[name].append(block.values(source, name))
+    return Samples(
+        tuple(np.concatenate(each) for each in steps),
+        {name: np.concatenate(each) for name, each in values.items()},
+    )

@@ -78,6 +78,8 @@ def open(
         TornError: uncommitted bytes, and `strict`.
         WriterError: another process writes to it.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise SchemaError(f"open() takes the name of one file, not {type(path).__name__}")
     where = Path(path)
     if where.is_dir():
         raise FormatError(f"{where} is a folder, not a .son file")

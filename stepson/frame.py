@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stepson.index import Unit
 from stepson.reader import Reader
 
 __all__ = ["Frame"]
@@ -29,21 +30,24 @@ class Frame:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields that are due here."""
-        return tuple(n for n in self._reader.schema.places if self[n] is not None)
+        return tuple(n for n in self._reader.schema.places if self._find(n) is not None)
 
-    def __getitem__(self, name: str) -> Array | None:
-        reader = self._reader
-        field = reader.schema.field(name)
-        cadence = reader.schema.cadence_of[name]
-        unit = reader.unit_of_step(self.step)
+    def _find(self, name: str) -> tuple[Unit, int] | None:
+        """The unit that holds the sample of a field, and its number there."""
+        unit = self._reader.unit_of_step(self.step)
         if unit is None:
             return None
-        steps = reader.steps(unit, cadence)
+        steps = self._reader.steps(unit, self._reader.schema.cadence_of[name])
         found = int(np.searchsorted(steps, self.step))
-        if found == len(steps) or steps[found] != self.step:
+        return (unit, found) if found < len(steps) and steps[found] == self.step else None
+
+    def __getitem__(self, name: str) -> Array | None:
+        self._reader.schema.field(name)
+        place = self._find(name)
+        if place is None:
             return None
-        values = reader.values(unit, field.name, (found, found + 1))
-        return np.array(values[0])
+        unit, number = place
+        return np.array(self._reader.values(unit, name, (number, number + 1))[0])
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._reader.schema.places:

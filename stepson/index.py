@@ -284,9 +284,10 @@ class Tree:
                 entries = self._read_node(offset, level, row)
             except FormatError as error:
                 entries = self._replacement(offset, level, row, error)
-            while len(self._nodes) >= KEPT_NODES:
-                self._nodes.pop(next(iter(self._nodes)))
-            self._nodes[offset] = entries
+            self._nodes = {
+                **dict([*self._nodes.items()][1 - KEPT_NODES :]),
+                offset: entries,
+            }
         return entries
 
     def _read_node(self, offset: int, level: int, row: Row) -> Entries:

@@ -9,6 +9,7 @@ decompression a block. Implements "Reading" of ``spec/son-1.md``.
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class Reader:
         self._blocks: OrderedDict[int, Block] = OrderedDict()
         self._values: OrderedDict[tuple[int, str], Array] = OrderedDict()
         self._held = 0
+        self._lock = Lock()
         self._trust_scalars = True
 
     @property
@@ -70,9 +72,10 @@ class Reader:
             counts = (unit.row - unit.before)[Column.FRAMES :].tolist()
             if counts != [block.frames, *block.samples]:
                 raise FormatError("a block contradicts its entry", offset=unit.offset)
-            self._blocks[unit.offset] = block
-            while len(self._blocks) > KEPT_BLOCKS:
-                self._blocks.popitem(last=False)
+            with self._lock:
+                self._blocks[unit.offset] = block
+                while len(self._blocks) > KEPT_BLOCKS:
+                    self._blocks.popitem(last=False)
         return block
 
     def unit_of_frame(self, frame: int, *, small: bool = False) -> Unit:
@@ -120,16 +123,20 @@ class Reader:
         if not whole or size > KEPT_BYTES // 2:
             return block.values(self.source, name, samples, atoms)
         key = (unit.offset, name)
-        if key not in self._values:
-            self._keep(key, block.values(self.source, name, (0, total)))
-        return self._values[key][samples[0] : samples[1]]
+        found = self._values.get(key)
+        if found is None:
+            found = block.values(self.source, name, (0, total))
+            self._keep(key, found)
+        return found[samples[0] : samples[1]]
 
     def _keep(self, key: tuple[int, str], values: Array) -> None:
         values.flags.writeable = False
-        self._values[key] = values
-        self._held += values.nbytes
-        while self._held > KEPT_BYTES and len(self._values) > 1:
-            self._held -= self._values.popitem(last=False)[1].nbytes
+        with self._lock:
+            if key not in self._values:
+                self._held += values.nbytes
+            self._values[key] = values
+            while self._held > KEPT_BYTES and len(self._values) > 1:
+                self._held -= self._values.popitem(last=False)[1].nbytes
 
     def read(
         self, name: str, samples: Steps, atoms: tuple[int, int] | None = None

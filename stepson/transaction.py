@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from crc32c import crc32c
 
-from stepson.block import Block, Samples
+from stepson.block import Samples, gather_small
 from stepson.encoder import Encoder
 from stepson.errors import WriterError
 from stepson.growth import Growth
@@ -40,7 +40,6 @@ from stepson.records import (
     pack_map,
     padded,
 )
-from stepson.scan import read_record
 from stepson.schema import Schema
 from stepson.source import Buffer, Sink
 from stepson.tree import pack_tree
@@ -336,20 +335,3 @@ class Appender:
         self.record(RecordType.FOOTER, content)
         self._guard(self.sink.sync)
         self._begin()
-
-
-def gather_small(sink: Sink, schema: Schema, blocks: Sequence[int], end: int) -> Samples:
-    """The small fields of some blocks, joined."""
-    names = [each.name for each in schema.fields if each.small]
-    steps: list[list[Any]] = [[] for _ in schema.cadences]
-    values: dict[str, list[Any]] = {name: [] for name in names}
-    for offset in blocks:
-        block = Block(read_record(sink, offset, RecordType.BLOCK, end, 2**14), schema)
-        for i in range(len(schema.cadences)):
-            steps[i].append(block.steps(sink, i))
-        for name in names:
-            values[name].append(block.values(sink, name))
-    return Samples(
-        tuple(np.concatenate(each) for each in steps),
-        {name: np.concatenate(each) for name, each in values.items()},
-    )

@@ -10,9 +10,11 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from stepson.block import Block
+import numpy as np
+
+from stepson.block import Block, gather_small
 from stepson.errors import FormatError, StepsonError
-from stepson.index import Column
+from stepson.index import Column, Unit
 from stepson.opening import Opened
 from stepson.records import Commit, RecordType
 from stepson.scan import Record, check_transaction, read_commit, read_record, walk
@@ -159,18 +161,46 @@ def _check_index(opened: Opened, result: Verification) -> None:
     tree, frame = opened.tree, 0
     try:
         while frame < opened.tail.commit.frames:
-            unit = tree.find(Column.FRAMES, frame)
+            unit = tree.find(Column.FRAMES, frame, scalars=True)
             if unit is None:
                 raise FormatError("the index does not reach every frame")
-            block = _read(opened, unit.offset, unit.kind)
-            counts = (unit.row - unit.before)[Column.FRAMES :].tolist()
-            if counts != [block.frames, *block.samples]:
-                raise FormatError("an entry contradicts its block", offset=unit.offset)
-            frame = int(unit.row[Column.FRAMES])
+            end = int(unit.row[Column.FRAMES])
+            blocks = list(_blocks(opened, frame, end))
+            if unit.kind == RecordType.SCALARS:
+                _compare(opened, unit, [block.record.offset for block in blocks])
+            frame = end
     except StepsonError as error:
         result.damages.append(error)
 
 
-def _read(opened: Opened, offset: int, kind: RecordType) -> Block:
+def _blocks(opened: Opened, frame: int, end: int) -> Iterator[Block]:
+    """The blocks of some frames, as the index finds them."""
+    while frame < end:
+        unit = opened.tree.find(Column.FRAMES, frame)
+        if unit is None:
+            raise FormatError("the index does not reach every frame")
+        block = _read(opened, unit)
+        counts = (unit.row - unit.before)[Column.FRAMES :].tolist()
+        if counts != [block.frames, *block.samples]:
+            raise FormatError("an entry contradicts its block", offset=unit.offset)
+        yield block
+        frame = int(unit.row[Column.FRAMES])
+
+
+def _compare(opened: Opened, unit: Unit, blocks: list[int]) -> None:
+    source, schema = opened.source, opened.schema
+    copy = _read(opened, unit)
+    truth = gather_small(source, schema, blocks, opened.tail.valid_until)
+    same = all(
+        np.array_equal(copy.steps(source, i), steps) for i, steps in enumerate(truth.steps)
+    ) and all(
+        copy.values(source, name).tobytes() == values.tobytes()
+        for name, values in truth.values.items()
+    )
+    if not same:
+        raise FormatError("SCALARS that contradict their blocks", offset=unit.offset)
+
+
+def _read(opened: Opened, unit: Unit) -> Block:
     end = opened.tail.valid_until
-    return Block(read_record(opened.source, offset, kind, end), opened.schema)
+    return Block(read_record(opened.source, unit.offset, unit.kind, end), opened.schema)
