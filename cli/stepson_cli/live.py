@@ -107,12 +107,12 @@ class LiveDisplay:
     def _frame(self) -> "RenderableType":
         elapsed = time.monotonic() - self._began
         if self._progress is None:
-            return views.starting(self._title, elapsed)
-        rows = self._console.height - 10
+            return views.starting(self._title, elapsed, stopping=self.stopping)
         return views.run_frame(
             self._progress,
             title=self._title,
-            rows=rows,
+            rows=self._console.height - OTHER_LINES,
+            width=self._console.width,
             elapsed=elapsed,
             stopping=self.stopping,
         )

@@ -245,6 +245,24 @@ def test_finished_stages_and_messages_stay_above_the_frame(screen: Screen) -> No
     assert text.rstrip().endswith("\x1b[?25h")  # the cursor is back
 
 
+def test_the_frame_follows_the_size_of_the_terminal(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setenv("LINES", "18")
+    with LiveDisplay(Terminal(err=screen), "argon.toml") as shown:
+        shown.update(a_progress(16))
+    last = screen.getvalue().split("argon.toml")[-1]
+    assert "12 more" in last  # 18 lines, 13 of them for other things
+    assert "1:02 min left" in last  # in two columns, so that nothing is cut
+
+
+def test_a_stop_while_everything_loads_is_seen(screen: Screen) -> None:
+    with LiveDisplay(Terminal(err=screen), "argon.toml") as shown:
+        shown.stopping = True
+    assert "stopping as soon as" in screen.getvalue()
+
+
 def test_updates_never_wait_for_the_terminal(screen: Screen) -> None:
     with LiveDisplay(Terminal(err=screen), "argon.toml") as shown:
         start = time.perf_counter()

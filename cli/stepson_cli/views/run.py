@@ -46,9 +46,11 @@ MINIMUM_ROWS = 2
 WIDE = 72  # columns that four columns of numbers need
 
 
-def starting(title: str, elapsed: float) -> Text:
-    """Say that libraries and kernels are on their way."""
-    text = "  loading and compiling (the first time takes longest)  "
+def starting(title: str, elapsed: float, *, stopping: bool = False) -> Text:
+    """Say that libraries and kernels are loading, or that a stop waits for them."""
+    text = ("  loading and compiling, slow the first time  ", "")
+    if stopping:
+        text = ("  stopping as soon as everything is loaded  ", "warning")
     return Text.assemble((title, "title"), text, (duration(elapsed), "quiet"))
 
 
