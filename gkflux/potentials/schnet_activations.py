@@ -2,9 +2,9 @@
 
 A product of a few rows by a small matrix needs no BLAS (`schnet_vector.multiply_add` is as
 fast as MKL here). In return rows stay in cache between the steps of a layer; one pool of
-threads does everything (two, torch's and numba's, spin against each other and cost more than
-the products); and the bits of a row depend on that row alone: not on the batch it is in, on
-alignment, on the number of threads, or on which BLAS is installed.
+threads does everything (two, torch's and numba's, spin against each other and cost more
+than the products); and the bits of a row depend on that row alone: not on the batch it is
+in, on alignment, on the number of threads, or on which BLAS is installed.
 
 Activations are polynomials, to two units in the last place of float32, because a compiler
 has no vector form of exp and log. Only multiplications and additions are fused

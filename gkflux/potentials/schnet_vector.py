@@ -1,9 +1,9 @@
 """Inner loops over features, written as vector instructions for numba's compiler.
 
 A compiler that finds these loops in Python must first prove at run time, edge by edge, that
-the arrays do not overlap, and chooses the order of sums itself. Here both are settled: loops
-run over vectors of `LANES` features (all widths are multiples of it), every product is fused
-with its sum, and the order of every sum is what is written.
+the arrays do not overlap, and chooses the order of sums itself. Here both are settled:
+loops run over vectors of `LANES` features (all widths are multiples of it), every product
+is fused with its sum, and the order of every sum is what is written.
 
 =================  =======================================================================
 function           computes
@@ -30,9 +30,8 @@ __all__ = ["BLOCK", "LANES", "add_message", "dot_message", "multiply_add"]
 BLOCK = 4
 LANES = 16
 
-# both are without types, and what they make takes other arguments than it is written with
+# without types
 _tools: Any = cgutils
-_instructions: Any = intrinsic
 
 FLOAT = ir.FloatType()
 VECTOR = ir.VectorType(FLOAT, LANES)
@@ -100,8 +99,7 @@ def _filter(builder: Any, table: Any, width: Any, basis: Sequence[Any], place: A
     return w
 
 
-@_instructions
-def add_message(
+def _add_message(
     context: Any,
     out: Any,
     k: Any,
@@ -138,8 +136,7 @@ def add_message(
     return signature, code
 
 
-@_instructions
-def dot_message(
+def _dot_message(
     context: Any,
     x: Any,
     k: Any,
@@ -176,8 +173,7 @@ def dot_message(
     return signature, code
 
 
-@_instructions
-def multiply_add(context: Any, x: Any, k: Any, w: Any, out: Any, j: Any) -> Any:
+def _multiply_add(context: Any, x: Any, k: Any, w: Any, out: Any, j: Any) -> Any:
     """Add rows k .. k + BLOCK of x times w to rows j .. of out."""
     signature = types.void(x, types.intp, w, out, types.intp)
 
@@ -233,3 +229,9 @@ def _tile(
                 builder.store(value, total)
     for place, total in zip(places, sums, strict=True):
         _store(builder, builder.load(total), target, place)
+
+
+# what numba calls has no context argument, and the types of arrays
+add_message: Any = intrinsic(_add_message)
+dot_message: Any = intrinsic(_dot_message)
+multiply_add: Any = intrinsic(_multiply_add)
