@@ -163,7 +163,7 @@ class PlainDisplay:
             self._terminal.say(views.stage_start_line(progress))
             self._next = self._clock() + LINE_EVERY
         if progress.message is not None:
-            self._terminal.err.print(views.message_line(progress.message))
+            self._terminal.say(views.message_line(progress.message), verbosity=-1)
         if progress.phase == "finished" and (last is None or last.phase != "finished"):
             self._terminal.say(views.stage_line(progress))
         elif progress.stage == self._announced and self._clock() >= self._next:

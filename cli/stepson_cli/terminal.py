@@ -86,7 +86,7 @@ class Terminal:
 
     def show(self, result: "RenderableType") -> None:
         """Print a result."""
-        self.out.print(result)
+        _print(self.out, result)
 
     def show_json(self, result: object) -> None:
         """Print a result as JSON: unstyled, and null for what is not a finite number."""
@@ -94,15 +94,20 @@ class Terminal:
         self._out.write(text + "\n")
 
     def say(self, message: "RenderableType", *, verbosity: int = 0) -> None:
-        """Tell the person at the terminal something, unless it is too detailed for them."""
+        """Tell the person at the terminal something.
+
+        Args:
+            message: what.
+            verbosity: least one at which it is said; -1 is always.
+        """
         if self.verbosity >= verbosity:
-            self.err.print(message)
+            _print(self.err, message)
 
     def warn(self, message: str) -> None:
         """Say what the person should know even under ``-q``."""
         from rich.text import Text
 
-        self.err.print(Text.assemble(("Warning: ", "warning"), message))
+        _print(self.err, Text.assemble(("Warning: ", "warning"), message))
 
 
 def with_terminal(function: Callable[..., R]) -> Callable[..., R]:
@@ -147,6 +152,14 @@ def _console(stream: TextIO) -> "Console":
         width=plain_width,
         force_terminal=is_terminal,
     )
+
+
+def _print(console: "Console", what: "RenderableType") -> None:
+    """Print; text is filled to the width of a terminal, and one line anywhere else."""
+    from rich.text import Text
+
+    filled = console.is_terminal and not console.is_dumb_terminal
+    console.print(what, soft_wrap=isinstance(what, str | Text) and not filled)
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -77,6 +77,13 @@ def test_dumb_terminals_get_plain_lines(name: str, monkeypatch: pytest.MonkeyPat
     assert not terminal()[0].live
 
 
+def test_off_a_terminal_a_message_is_one_line() -> None:
+    term, out, err = terminal(tty=False)
+    term.show("/long" * 60)
+    term.say("many words " * 30)
+    assert (out.getvalue().count("\n"), err.getvalue().count("\n")) == (1, 1)
+
+
 def test_a_quiet_terminal_is_not_redrawn() -> None:
     assert terminal()[0].live
     assert not terminal(-1)[0].live
