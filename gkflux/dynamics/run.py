@@ -9,10 +9,11 @@ import threading
 from pathlib import Path
 
 from gkflux.dynamics.config import RunConfig
+from gkflux.dynamics.context import RunContext
 from gkflux.dynamics.progress import Listener, RunSummary
 from gkflux.dynamics.replicas import files_of
 from gkflux.dynamics.setup import prepare
-from gkflux.dynamics.stage import RunContext, StageRun
+from gkflux.dynamics.stage import StageRun
 
 __all__ = ["run"]
 

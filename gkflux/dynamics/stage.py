@@ -9,24 +9,21 @@ way: a stage goes on from what its files hold, and from its start where they hol
 
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import stepson
 from gkflux.dynamics.checkpoint import batch_state, pack
-from gkflux.dynamics.config import RunConfig, StageConfig
-from gkflux.dynamics.engine import Engine, integrator_for
+from gkflux.dynamics.config import StageConfig
+from gkflux.dynamics.context import RunContext, first_starts, make_engine
+from gkflux.dynamics.engine import Engine
 from gkflux.dynamics.files import check_environment, create_file
 from gkflux.dynamics.guards import Drift, Hops
 from gkflux.dynamics.live_kappa import LiveKappa
 from gkflux.dynamics.loop import Pace, StageLoop
-from gkflux.dynamics.progress import Listener
 from gkflux.dynamics.provenance import (
     check_settings,
     environment,
@@ -37,42 +34,15 @@ from gkflux.dynamics.recording import Recorder, stage_fields
 from gkflux.dynamics.recovery import Held, Restart, find_restart
 from gkflux.dynamics.replicas import Start, chain_starts, files_of, start_steps
 from gkflux.dynamics.reporting import Header, Reporter
-from gkflux.dynamics.setup import Ingredients, stage_flux
+from gkflux.dynamics.setup import stage_flux
 from gkflux.dynamics.state import (
     State,
     degrees_of_freedom,
-    draw_velocities,
-    remove_momentum,
 )
 from gkflux.errors import FluxError
 from stepson import Trajectory, Writer
 
-__all__ = ["RunContext", "StageRun"]
-
-
-@dataclass
-class RunContext:
-    """What the stages of a run share, and what they leave behind.
-
-    Attributes:
-        config: the whole run.
-        folder: of the output.
-        ingredients: atoms, potential, lattice.
-        listener: see `Progress`.
-        messages: every line that was sent.
-        resumed: the step at which a stage was taken up, by name.
-        computed: steps.
-        seconds: wall time in the loops.
-    """
-
-    config: RunConfig
-    folder: Path
-    ingredients: Ingredients
-    listener: Listener | None
-    messages: list[str] = field(default_factory=list)
-    resumed: dict[str, int] = field(default_factory=dict)
-    computed: int = 0
-    seconds: float = 0.0
+__all__ = ["StageRun"]
 
 
 class StageRun:
@@ -230,7 +200,8 @@ class StageRun:
                 np.stack([start.positions for start in starts]),
                 np.stack([start.velocities for start in starts]),
             )
-        engine = self._engine(self.index, state, range(self.config.replicas), flux=True)
+        everyone = range(self.config.replicas)
+        engine = make_engine(self.context, self.index, state, everyone, flux=self.flux)
         created = [
             Held.of(self._create(stack, k, state, starts[k])) if each is None else each
             for k, each in enumerate(held)
@@ -307,56 +278,18 @@ class StageRun:
 
     def _starts(self) -> list[Start]:
         """Return the start of every replica, drawn, read or computed again."""
-        run, config, masses = self.context.config, self.config, self.system.masses
-        if self.index > 0:
-            return chain_starts(
-                config,
-                run.stage[self.index - 1],
-                self.context.folder,
-                masses,
-                self._earlier,
-            )
-        count = config.replicas
-        if run.system.velocities == "draw":
-            velocities = draw_velocities(
-                masses,
-                run.system.temperature,
-                seed=run.system.seed,
-                stage=0,
-                replicas=range(count),
-            )
-        else:
-            velocities = np.stack([np.array(self.system.velocities)] * count)
-            if config.ensemble == "nve":
-                remove_momentum(velocities, masses)
-        return [Start(self.system.positions, v, {}) for v in velocities]
+        if self.index == 0:
+            return first_starts(self.context)
 
-    def _earlier(self, state: State, replica: int) -> Engine:
-        """Return an engine of the stage before, for one of its replicas."""
-        self.reporter.say(
-            f"stage {self.config.name}: a start state is computed again from step "
-            f"{state.step} of the stage before",
-            "starting",
-        )
-        return self._engine(self.index - 1, state, [replica], flux=False)
+        def earlier(state: State, replica: int) -> Engine:
+            self.reporter.say(
+                f"stage {self.config.name}: a start state is computed again from step "
+                f"{state.step} of the stage before",
+                "starting",
+            )
+            return make_engine(self.context, self.index - 1, state, [replica])
 
-    def _engine(
-        self, index: int, state: State, replicas: Sequence[int], *, flux: bool
-    ) -> Engine:
-        run = self.context.config
-        stage = run.stage[index]
-        integrator = integrator_for(
-            stage,
-            self.system.masses,
-            target=stage.temperature or run.system.temperature,
-            seed=run.system.seed,
-            index=index,
-            replicas=replicas,
-        )
-        return Engine(
-            self.context.ingredients.potential,
-            self.system,
-            state,
-            integrator,
-            flux=self.flux if flux else None,
+        before = self.context.config.stage[self.index - 1]
+        return chain_starts(
+            self.config, before, self.context.folder, self.system.masses, earlier
         )

@@ -11,10 +11,10 @@ import numpy as np
 
 import stepson
 from gkflux.dynamics.config import parse
+from gkflux.dynamics.context import RunContext
 from gkflux.dynamics.progress import Listener, RunSummary
 from gkflux.dynamics.run import run_stages
 from gkflux.dynamics.setup import Ingredients
-from gkflux.dynamics.stage import RunContext
 from gkflux.dynamics.state import Floats
 from gkflux.potentials.base import Evaluation
 from gkflux.system import System

@@ -1,0 +1,81 @@
+"""What the stages of a run share, and what is made from it: engines, first starts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from gkflux.dynamics.config import RunConfig
+from gkflux.dynamics.engine import Engine, Flux, integrator_for
+from gkflux.dynamics.progress import Listener
+from gkflux.dynamics.replicas import Start
+from gkflux.dynamics.setup import Ingredients
+from gkflux.dynamics.state import State, draw_velocities, remove_momentum
+
+__all__ = ["RunContext", "first_starts", "make_engine"]
+
+
+@dataclass
+class RunContext:
+    """What the stages of a run share, and what they leave behind.
+
+    Attributes:
+        config: the whole run.
+        folder: of the output.
+        ingredients: atoms, potential, lattice.
+        listener: see `Progress`.
+        messages: every line that was sent.
+        resumed: the step at which a stage was taken up, by name.
+        computed: steps.
+        seconds: wall time in the loops.
+    """
+
+    config: RunConfig
+    folder: Path
+    ingredients: Ingredients
+    listener: Listener | None
+    messages: list[str] = field(default_factory=list)
+    resumed: dict[str, int] = field(default_factory=dict)
+    computed: int = 0
+    seconds: float = 0.0
+
+
+def make_engine(
+    context: RunContext,
+    index: int,
+    state: State,
+    replicas: Sequence[int],
+    *,
+    flux: Flux | None = None,
+) -> Engine:
+    """Return an engine for some replicas of a stage; `state` is changed in place."""
+    run, ingredients = context.config, context.ingredients
+    stage = run.stage[index]
+    integrator = integrator_for(
+        stage,
+        ingredients.system.masses,
+        target=stage.temperature or run.system.temperature,
+        seed=run.system.seed,
+        index=index,
+        replicas=replicas,
+    )
+    return Engine(ingredients.potential, ingredients.system, state, integrator, flux=flux)
+
+
+def first_starts(context: RunContext) -> list[Start]:
+    """Return where the replicas of the first stage start."""
+    run, system, stage = context.config, context.ingredients.system, context.config.stage[0]
+    if run.system.velocities == "draw":
+        velocities = draw_velocities(
+            system.masses,
+            run.system.temperature,
+            seed=run.system.seed,
+            stage=0,
+            replicas=range(stage.replicas),
+        )
+    else:
+        velocities = np.stack([np.array(system.velocities)] * stage.replicas)
+        if stage.ensemble == "nve":
+            remove_momentum(velocities, system.masses)
+    return [Start(system.positions, v, {}) for v in velocities]
