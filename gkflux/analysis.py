@@ -29,6 +29,8 @@ __all__ = ["PREFACTOR", "Analysis", "analyse"]
 PREFACTOR = CONDUCTIVITY / BOLTZMANN
 """kappa in W/(m K) of a time integral of <x x>, x = J/(T sqrt V), in eV²/(fs Å K²)."""
 
+HOLE = 1e-12
+"""Power at zero frequency, of that in the next bin, that only a removed mean leaves."""
 SPORTRAN_PREFACTOR = 1.6021765e-19**2 / 1.3806504e-23 * 1e25
 """The same with the constants that SporTran pins."""
 
@@ -78,9 +80,10 @@ def analyse(data: Reduced, settings: Settings) -> Analysis:
     if len(runs) >= 3:
         methods["replicas"] = log_estimate("replicas", runs, run_weights, prefactor / 2)
     dip, curves, blocks = _dip(data, prefactor, settings)
-    if len(blocks):
-        methods["blocks"] = mean_estimate("blocks", blocks)
-    methods["first_dip"] = _dip_estimate(dip, methods.get("blocks"), data)
+    if data.channels == data.components:  # else the flux alone integrates to something else
+        if len(blocks):
+            methods["blocks"] = mean_estimate("blocks", blocks)
+        methods["first_dip"] = _dip_estimate(dip, methods.get("blocks"), data)
     tensor, tensor_std = _tensor(spectrum, fit, data.components, prefactor)
     chance = isotropy(np.diag(tensor), np.diag(tensor_std))
     if data.components > 1 and np.all(np.isfinite(tensor_std)):
@@ -113,10 +116,22 @@ def _fit(spectrum: Spectrum, components: int, settings: Settings) -> Cepstrum:
         raise FluxError("no run is long enough for one segment of the spectrum")
     matrix = _currents(spectrum, range(components), components)
     power, dof = schur_power(matrix, components * spectrum.segments)
+    power = _without_hole(power)
     factor = 1.0 if settings.mode == "sportran" else settings.aic_factor
     return cepstrum(
         power, dof=dof, length=spectrum.length, factor=factor, cutoff=settings.cutoff
     )
+
+
+def _without_hole(power: Float) -> Float:
+    """Fill the zero-frequency bin of a series whose mean was taken off before we saw it.
+
+    Its logarithm would be that of a rounding error, and ruin kappa; its neighbour has the
+    same expectation, as far as segments resolve the spectrum at all.
+    """
+    if len(power) > 2 and power[0] < HOLE * power[1]:
+        return np.concatenate([power[1:2], power[1:]])
+    return power
 
 
 def _currents(
@@ -222,6 +237,9 @@ def _tensor(
         matrix: Complex,
     ) -> tuple[float, float]:
         power, dof = schur_power(matrix, spectrum.segments)
+        power = _without_hole(power)
+        if not np.all(power > 0):
+            return 0.0, nan  # no flux at all in this direction
         one = cepstrum(power, dof=dof, length=spectrum.length, cutoff=fit.cutoff)
         kappa = prefactor / 2 * one.zero
         return kappa, kappa * one.log_zero_std()
@@ -271,6 +289,7 @@ def _spectral_curves(
         _currents(spectrum, range(data.components), data.components),
         data.components * spectrum.segments,
     )[0]
+    power = _without_hole(power)
     return {
         "survey_frequency": total.frequency,
         "survey_spectrum": prefactor / 2 * heat,

@@ -104,6 +104,8 @@ def _isotropy(found: Analysis) -> Check | None:
 
 
 def _agreement(found: Analysis) -> Check | None:
+    if "first_dip" not in found.methods:
+        return None
     cepstral, dip = found.methods["cepstral"], found.methods["first_dip"]
     if not isfinite(dip.kappa):
         return Check(

@@ -33,6 +33,8 @@ __all__ = [
     "thermodynamics",
 ]
 
+REMOVED = 1e-5
+"""Mean flux in standard errors, of all components, that chance does not give."""
 Status = Literal["pass", "warn", "fail"]
 
 
@@ -182,6 +184,14 @@ def mean_flux(data: Reduced, found: Analysis) -> Check:
     error = sqrt(found.cepstrum.zero / (length * data.spacing))
     z = float(np.abs(data.lags.mean).max() / error)
     limit = quantile(1 - 0.01 / found.components, np.inf)
+    if z < REMOVED:
+        return Check(
+            "mean flux",
+            "warn",
+            "the mean was taken off the flux before: give the flux as it is, kappa needs "
+            "the "
+            "fluctuations of the mean and removes what is left of it",
+        )
     if z <= limit:
         return Check("mean flux", "pass", f"the mean flux is zero within {z:.1f} sigma")
     return Check(

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from gkflux.correlate import Float
+from gkflux.errors import FluxError
 
 __all__ = ["Cepstrum", "cepstrum", "schur_power"]
 
@@ -119,15 +120,18 @@ def cepstrum(
         the analysis; its `zero` is S(0) in the unit of `power`.
 
     Raises:
-        ValueError: a length that is not that of the spectrum, or a bin without power: the
+        ValueError: a length that is not that of the spectrum.
+        FluxError: a bin without power: the
             mean of the series was removed, or the series is constant.
     """
     if len(power) != length // 2 + 1:
         raise ValueError(f"{len(power)} bins do not belong to segments of {length} samples")
     if not np.all(power > 0):
         where = int(np.argmin(power > 0))
-        raise ValueError(
-            f"no power at bin {where}: a constant series, or its mean was removed"
+        raise FluxError(
+            f"the flux has no power at bin {where} of its spectrum: it is constant, or "
+            "its mean "
+            "was removed"
         )
     twice = _self_conjugate(length)
     shape = np.where(twice, dof / 2, dof)
@@ -153,13 +157,14 @@ def schur_power(matrix: NDArray[np.complex128], segments: int) -> tuple[Float, i
         P = 1 / (S^-1)_00 / l, shape (bins,), and l = segments - M + 1.
 
     Raises:
-        ValueError: fewer pairs than currents.
+        FluxError: fewer pairs than currents.
     """
     currents = matrix.shape[1]
     dof = segments - currents + 1
     if dof < 1:
-        raise ValueError(
-            f"{currents} currents need as many components or segments, not {segments}"
+        raise FluxError(
+            f"{currents} currents need as many components times segments, not {segments}: "
+            "run longer, or give fewer currents"
         )
     if currents == 1:
         return np.ascontiguousarray(matrix[:, 0, 0].real) / dof, dof

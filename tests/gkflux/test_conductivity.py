@@ -124,6 +124,23 @@ def test_a_sample_that_is_not_finite_is_left_out_and_counted(bad: int) -> None:
     )
 
 
+def test_a_mean_taken_off_before_does_no_harm_and_is_noticed() -> None:
+    series = autoregressive(3000, 3.0, 8)
+    known = {"timestep": 1.0, "volume": V, "temperature": T}
+    found = gkflux.kappa(series - series.mean(axis=0), **known)
+    assert found.kappa == pytest.approx(gkflux.kappa(series, **known).kappa, rel=0.1)
+    messages = {c.name: c.message for c in found.checks}
+    assert "taken off the flux before" in messages["mean flux"]
+
+
+def test_a_direction_without_flux_has_no_conductivity() -> None:
+    series = autoregressive(5000, 3.0, 9) * np.array([1.0, 1.0, 0.0])
+    found = gkflux.kappa(series, timestep=1.0, volume=V, temperature=T)
+    assert found.tensor[2, 2] == 0.0
+    assert np.isnan(found.tensor_std[2, 2])
+    assert np.all(found.tensor.diagonal()[:2] > 0)
+
+
 def test_results_are_saved_and_json_is_json(tmp_path: Path) -> None:
     found = gkflux.kappa(
         autoregressive(8000, 4.0, 2), timestep=1.0, volume=V, temperature=T
@@ -150,6 +167,8 @@ def test_results_are_saved_and_json_is_json(tmp_path: Path) -> None:
         ({"flux": np.zeros((5, 3))}, "5 samples"),
         ({"flux": np.zeros((500, 3))}, "zero throughout"),
         ({"flux": np.full((500, 3), np.nan)}, "not finite"),
+        ({"flux": np.ones((500, 3))}, "no power at bin 1 of its spectrum: it is constant"),
+        ({"currents": np.ones((3, 100, 3))}, "4 currents need"),
         ({"timestep": 0.0}, "timestep must be a positive number"),
         ({"volume": float("nan")}, "volume must be a positive number"),
         ({"temperature": np.ones(3)}, "for 100 samples"),

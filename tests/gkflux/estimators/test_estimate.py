@@ -19,6 +19,9 @@ from gkflux.estimators.estimate import Estimate, rounded
         (2.0, 0.00994, "2.0000 ± 0.0099"),
         (2.20514, nan, "2.21"),
         (nan, 0.1, "not converged"),
+        (0.0, 0.0, "0.00"),
+        (1.0444e-36, 5.0e-38, "(1.044 ± 0.050)e-36"),
+        (-2.5e9, nan, "(-2.50)e9"),
     ],
 )
 def test_value_and_error_are_rounded_together(
