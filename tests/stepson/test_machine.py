@@ -90,6 +90,20 @@ class Container(RuleBasedStateMachine):
         self.check()
         self.reopen()
 
+    @rule()
+    def lose_power_while_committing(self) -> None:
+        """A commit that was not acknowledged counts as a whole or not at all."""
+        platter = self.sink.platter
+        before = ([*self.frames], [*self.points])
+        self.commit()
+        image = lose(platter, self.sink.cache[len(platter) :], self.rng)
+        self.sink = FaultySink(self.rng, image, image)
+        traj = Trajectory(Bytes(image))
+        if (len(traj), traj.checkpoint_steps) != (len(self.frames), self.points[-2:]):
+            self.frames, self.points = before
+        self.check()
+        self.reopen()
+
     def reopen(self) -> None:
         self.writer = resume(self.sink, NOWHERE, commit="manual", threaded=False)
         self.step = max([0, *(f + 2 for f in self.frames), *self.points])
@@ -112,4 +126,4 @@ class Container(RuleBasedStateMachine):
 
 
 TestContainer = Container.TestCase
-TestContainer.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestContainer.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
