@@ -155,7 +155,7 @@ def _score(plan: Plan, sample: Array, precision: float | None) -> float:
 def _nanoseconds(plan: Plan) -> float:
     """Estimate the time to decode one value, from `benchmarks/compression.py`."""
     params = plan.params
-    time: float = 0.3 * params.get("k", 0) + 0.35 * len(params.get("taps", ()))
+    time: float = 0.3 * params.get("k", 0) + 0.6 * len(params.get("taps", ()))
     time += {"linear": 2.0, "delta": 1.0, "bounded": 1.0}.get(plan.codec, 0.0)
     time += 0.7 * (params.get("layout") == "columns")
     return time + 0.5 * (params.get("filter") == "bitshuffle")

@@ -14,6 +14,7 @@ multiplication. Every reader that follows IEEE 754 gets the same bits.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,17 +40,19 @@ SCALE = 1 << SCALE_BITS
 MAX_TAPS = 12
 Combine = Callable[[Iterable[Array], Sequence[int], Array, Array], None]
 _LARGEST_TAP = 1 << 26
-_POLYNOMIALS = ((), (1,), (2, -1), (3, -3, 1), (4, -6, 4, -1), (5, -10, 10, -5, 1))
+_WEIGHTS = ((), (1,), (2, -1), (3, -3, 1), (4, -6, 4, -1), (5, -10, 10, -5, 1))
+_POLYNOMIALS = [tuple(SCALE * weight for weight in weights) for weights in _WEIGHTS]
+_START = 3  # order of the polynomial that predicts rows with too few before them
 
 
 def polynomial(k: int) -> tuple[int, ...]:
     """Return the taps whose residual is the k-th difference, k <= 5."""
-    return tuple(SCALE * weight for weight in _POLYNOMIALS[k])
+    return _POLYNOMIALS[k]
 
 
 def taps_of_row(t: int, taps: Sequence[int]) -> Sequence[int]:
     """Return the taps that predict row t of a chunk."""
-    return taps if t >= len(taps) else polynomial(min(t, 3))
+    return taps if t >= len(taps) else _POLYNOMIALS[min(t, _START)]
 
 
 def read_taps(parameters: Parameters) -> tuple[int, ...]:
@@ -105,8 +108,10 @@ def predictions(rows: Array, taps: Sequence[int], combine: Combine = combine) ->
     """Return the prediction of every row of ``(frames, columns)``, in its dtype."""
     out, spare = np.empty_like(rows), np.empty_like(rows)
     frames = len(rows)
-    start = min(len(taps), frames)
-    for first, last in [*((t, t + 1) for t in range(start)), (start, frames)]:
+    edges = sorted(
+        {0, *(min(t, len(taps), frames) for t in (1, 2, _START, frames)), frames}
+    )
+    for first, last in pairwise(edges):  # rows that share their taps
         use = taps_of_row(first, taps)
         before = [rows[first - j : last - j] for j in range(1, len(use) + 1)]
         combine(before, use, out[first:last], spare[first:last])
@@ -121,7 +126,7 @@ class History:
 
     def __init__(self, taps: Sequence[int], width: int, dtype: type[np.generic]) -> None:
         self._taps = taps
-        self._kept = max(len(taps), 3)
+        self._kept = max(len(taps), _START)
         self._window = np.zeros((self._kept + GROUP, width), dtype)
         self._views = list(self._window)
         self._guess, self._spare = np.empty(width, dtype), np.empty(width, dtype)
