@@ -22,7 +22,7 @@ cutoff {cutoff} Å, {weights} weights |
 | element | Ar ({mass} amu); every other element is refused |
 | units | eV, Å |
 | made by | `python -m models.argon.make` of this repository: {updates} updates of Adam, \
-{minutes:.0f} minutes on one core |
+{minutes:.0f} minutes in one thread |
 | licence | MIT, as the program |
 
 ## The teacher
