@@ -4,10 +4,10 @@
 
 Positions and velocities of liquid argon and crystalline silicon, float32, every 4 fs.
 Prints one JSON object: ratio to the raw float32, MB/s of raw float32 written and read in
-CPU time of one core (so that a busy machine does not count). Ours is measured on whole chunks of 128 frames, verified while written; the plan comes
-from the frames before. Peers write to a file in memory where there is one. XTC holds
-positions only, to 5e-3 Å (it is told nm x 1000), which is why ours is measured at that
-bound too.
+CPU time of one core (so that a busy machine does not count). Ours is measured on whole
+chunks of 128 frames, verified while written; the plan comes from the frames before. Peers
+write to a file in memory where there is one. XTC holds positions only, to 5e-3 Å (it is
+told nm x 1000), which is why ours is measured at that bound too.
 """
 
 import argparse
