@@ -48,6 +48,7 @@ def make_checks(data: Reduced, found: Analysis, settings: Settings) -> tuple[Che
         thermodynamics(data),
         diffusion(data),
         _aic(found),
+        _mode(settings),
     ]
     return tuple(check for check in checks if check is not None)
 
@@ -153,4 +154,20 @@ def _aic(found: Analysis) -> Check | None:
         "cut-off",
         "warn",
         f"{words}: kappa still changes with the cut-off, see kappa against K",
+    )
+
+
+def _mode(settings: Settings) -> Check | None:
+    """Say what the error bars of other programs are worth: measured on exact processes."""
+    worth = {
+        "vibes": "FHI-vibes', the spread of three components: it covers 68 to 81 %",
+        "sportran": "SporTran's, at K_AIC: it covers 44 to 94 %",
+    }.get(settings.mode)
+    if worth is None:
+        return None
+    return Check(
+        "error bar",
+        "warn",
+        f"the error is {worth} where 95 % are claimed; that of the default mode is "
+        "calibrated",
     )

@@ -172,6 +172,10 @@ def _cumulative(result: "GreenKubo") -> Picture:
         "band is the "
         "95 % interval of the blocks, the horizontal line the value quoted."
     )
+    if result.settings["currents"] > 1:
+        caption += (
+            " The integral is that of the heat flux alone, without the mass currents."
+        )
     return _finish("cumulative", "Cumulative thermal conductivity", caption, figure)
 
 

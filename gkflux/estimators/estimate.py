@@ -65,6 +65,8 @@ def rounded(value: float, error: float) -> str:
     size = max(abs(value), error if np.isfinite(error) else 0.0)
     if size and not 1e-3 <= size < 1e6:
         power = int(np.floor(np.log10(size)))
+        if not (np.isfinite(error) and error > 0):
+            return f"{value:.2e}"
         return f"({rounded(value / 10.0**power, error / 10.0**power)})e{power}"
     if not (np.isfinite(error) and error > 0):
         return f"{value:#.3g}".rstrip(".")

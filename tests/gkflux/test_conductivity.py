@@ -225,6 +225,7 @@ def test_sportran_molten_salt_with_two_currents(shared_data: Path) -> None:
     assert found.record.details["K"] == 3
     ours = gkflux.kappa(flux, currents=mass, **known)
     assert abs(ours.kappa - 0.498) < 3 * ours.kappa_std
+    assert "first_dip" not in ours.methods  # the flux alone integrates to 0.64
     without = gkflux.kappa(flux, mode="sportran", fstar=14.0, **known)
     assert found.kappa / without.kappa == pytest.approx(0.773, abs=0.01)
 
@@ -251,3 +252,4 @@ def test_mode_vibes_is_fhi_vibes(shared_data: Path) -> None:
     np.testing.assert_allclose(found.tensor, kappa, rtol=1e-6)
     assert found.kappa == pytest.approx(np.diag(kappa).mean(), rel=1e-6)
     assert found.record.std == pytest.approx(0.0170693332, rel=1e-5)
+    assert "68 to 81 %" in {c.name: c.message for c in found.checks}["error bar"]

@@ -21,7 +21,7 @@ from gkflux.estimators.estimate import Estimate, rounded
         (nan, 0.1, "not converged"),
         (0.0, 0.0, "0.00"),
         (1.0444e-36, 5.0e-38, "(1.044 ± 0.050)e-36"),
-        (-2.5e9, nan, "(-2.50)e9"),
+        (-2.5e9, nan, "-2.50e+09"),
     ],
 )
 def test_value_and_error_are_rounded_together(
