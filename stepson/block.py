@@ -5,7 +5,8 @@ and for every field chunks: one field x a range of samples x a range of atoms. S
 stand at the front of the payload, so that a reader who wants only them reads only them.
 Per-atom fields above 4 MiB are cut into tiles of atoms, so that a few atoms of a large
 system cost a few chunks; other fields are cut along time. A field without bytes (no atoms,
-no samples) has no chunk. Implements "BLOCK", "SCALARS" and "Chunks" of ``spec/son-1.md``.
+no samples) has no chunk. Implements
+``spec/son-1.md`` 2.6 and 5.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -122,7 +122,7 @@ def _open_append(path: Path, *, break_lock: bool = False, **options: Any) -> Wri
 
 
 def resume(sink: Sink, path: Path, *, verify: bool = True, **options: Any) -> Writer:
-    """Go on with a file on any sink whose lock is held; "Opening for append" of the spec.
+    """Go on with a file on any sink whose lock is held; ``spec/son-1.md`` 3.
 
     What is found may not have reached the disk, so it is synced and read back before it is
     believed.

@@ -3,7 +3,7 @@
 Looks at the file again and again without touching its lock. Each time the newest COMMIT is
 taken from the tail and the chain is followed back to the one known from the last look:
 where it misses that one, frames that were handed out have been taken back, which only a
-power failure can do, and that is an error. Implements "Following" of ``spec/son-1.md``.
+power failure can do, and that is an error. Implements ``spec/son-1.md`` 4.1.
 """
 
 import time

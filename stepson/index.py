@@ -17,8 +17,8 @@ together reach everything::
 
 With 256 entries a record, three levels hold sixteen million commits, and no look-up takes
 more than two reads before the BLOCK. Everything here is redundant: it can be rebuilt from
-the records, and is never trusted without its checksum. Implements "TABLE", "INDEX" of
-``spec/son-1.md``.
+the records, and is never trusted without its checksum. Implements
+``spec/son-1.md`` 2.7 and 2.8.
 """
 
 import warnings

@@ -1,8 +1,8 @@
 """What opening a file finds, for a reader and a writer alike, in a few reads.
 
 HEADER and SCHEMA from its start, the last COMMIT that counts and its TABLE from its end;
-METADATA, INDEX and CHECKPOINT are read when they are asked for. Implements "Opening" of
-``spec/son-1.md``.
+METADATA, INDEX and CHECKPOINT are read when they are asked for. Implements
+``spec/son-1.md`` 4.
 """
 
 from collections.abc import Callable, Mapping

@@ -3,7 +3,7 @@
 A `Reader` knows where the records of a file are (`Opened`) and hands out arrays. A *unit*
 is a BLOCK or, for small fields, a SCALARS that holds the samples of 256 BLOCKs in a few
 chunks. The last units used stay decoded, so frames read one after the other cost one
-decompression a block. Implements "Reading" of ``spec/son-1.md``.
+decompression a block. Several threads may read at once.
 """
 
 import warnings

@@ -4,8 +4,8 @@ Every record is a prefix of 32 bytes, a msgpack map, a payload, and zeros up to 
 multiple of 64, so a reader can go from record to record without knowing their types, and
 can search backwards for one on 64-byte boundaries. The prefix and the map (the *head*)
 carry checksums of their own; payloads are covered by the checksums of their chunks and, as
-a whole, by COMMIT. Nothing here touches a file: bytes in, bytes out. Implements the
-sections "Framing" and "COMMIT" of ``spec/son-1.md``.
+a whole, by COMMIT. Nothing here touches a file: bytes in, bytes out. Implements
+``spec/son-1.md`` 2.1, 2.2 and 2.9.
 """
 
 import struct

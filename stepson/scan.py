@@ -11,7 +11,7 @@ boundaries, and its whole transaction is checked once, since after a power failu
 bytes may have reached the disk before those in front of them. If that fails, the
 transaction is torn and the COMMIT that it names as ``previous`` counts: the chain of these
 is the file. The cost depends on the last transaction, not on the size of the file.
-Implements "Opening" of ``spec/son-1.md``.
+Implements ``spec/son-1.md`` 4.
 """
 
 from collections.abc import Iterator

@@ -4,7 +4,7 @@ A *field* is one named array of a frame. Its atom axis is written out, ``("atom"
 never guessed from a shape. A field is due at the steps with ``step % every == offset`` and
 at no other step; ``every=None`` is irregular. Fields that are due at the same steps share a
 *cadence*, and an irregular field is a cadence by itself, so the samples of a file are
-counted per cadence. Implements the section "SCHEMA" of ``spec/son-1.md``.
+counted per cadence. Implements ``spec/son-1.md`` 2.4.
 """
 
 from collections.abc import Iterable, Mapping

@@ -10,7 +10,7 @@ the appender is dead and the file is what was committed.
 
 INDEX and SCALARS of earlier blocks are records of the transaction that finds 256 entries
 waiting, or 64 MiB of small fields. SCALARS is read back from the blocks, so its content is
-what readers see. Implements "Transactions" of ``spec/son-1.md``.
+what readers see. Implements ``spec/son-1.md`` 2.10, 2.11, 3.
 """
 
 import os

@@ -4,7 +4,7 @@ A tree is a dict of numbers, text, None, lists, dicts and arrays. The tree itsel
 the msgpack map, which stays under 64 KiB; arrays, long texts and long bytes become chunks
 of the payload, always lossless and stored as they are, and are read when asked for. In the
 map a chunk is an extension of type 1 (array), 2 (UTF-8 text) or 3 (bytes) that holds its
-number as a 32-bit integer. Implements "Trees" of ``spec/son-1.md``.
+number as a 32-bit integer. Implements ``spec/son-1.md`` 2.5.
 """
 
 import struct
