@@ -30,7 +30,7 @@ PALETTE: Mapping[str, str] = {
     "title": "bold",
     "name": "cyan",
     "value": "default",
-    "result": "bold green",
+    "result": "bold",
     "quiet": "bright_black",
     "good": "green",
     "warning": "yellow",

@@ -5,6 +5,7 @@ anybody gets. One of them is ended with SIGKILL on purpose, as a power cut would
 and started again.
 """
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -64,11 +65,20 @@ def command(name: str, output: Path | None, steps: int | None, terminal: Termina
     for part in (_simulate, _reduce):
         status = part(demo, config, terminal)
         if status > SIGNALLED:
-            terminal.say(f"The demonstration goes on with: stepson demo {name} -o {folder}")
+            terminal.say(f"the demonstration goes on with: {_again(name, output, steps)}")
         if status:
             return status
     _farewell(demo, folder, time.monotonic() - begin, terminal)
     return 0
+
+
+def _again(name: str, output: Path | None, steps: int | None) -> str:
+    """Spell the command that goes on: with the same options, or it would be another run."""
+    options = (("-o", output), ("--steps", steps))
+    given = [
+        word for key, value in options if value is not None for word in (key, str(value))
+    ]
+    return shlex.join(["stepson", "demo", name, *given])
 
 
 def _write(demo: "Demo", folder: Path, steps: int, terminal: Terminal) -> Path:
