@@ -10,9 +10,10 @@ from gkflux.dynamics.reporting import Reporter
 from gkflux.system import System
 from stepson import Field, Writer
 
-__all__ = ["check_environment", "create_file"]
+__all__ = ["create_file", "note_continuation"]
 
 DECISIVE = ("machine", "threads", "numba_threads", "blas", "device")
+LIBRARIES = ("numpy", "torch", "numba", "vesin")
 
 
 def create_file(
@@ -43,14 +44,18 @@ def create_file(
     return writer
 
 
-def check_environment(writer: Writer, now: dict[str, Any], reporter: Reporter) -> None:
-    """Say and note what differs from the machine on which the file was begun."""
-    before = writer.trajectory().metadata["host"]
-    host = now["host"]
-    changed = [key for key in DECISIVE if before.get(key) != host[key]]
-    writer.note({"continued": now})
+def note_continuation(
+    writer: Writer, now: dict[str, Any], steps: int, reporter: Reporter
+) -> None:
+    """Note who goes on with a file, and say what may change the last bits."""
+    about = writer.trajectory().metadata
+    writer.note({"continued": {**now, "steps": steps}})
+    changed = [
+        f"{key} {about[part].get(key)} -> {now[part].get(key)}"
+        for part, keys in (("host", DECISIVE), ("versions", LIBRARIES))
+        for key in keys
+        if about[part].get(key) != now[part].get(key)
+    ]
     if changed:
-        details = ", ".join(f"{key} {before.get(key)} -> {host[key]}" for key in changed)
-        reporter.say(
-            f"{writer.path}: {details}; last bits may differ from now on", "starting"
-        )
+        line = f"{writer.path}: {', '.join(changed)}; last bits may differ from now on"
+        reporter.say(line, "starting")

@@ -58,10 +58,15 @@ class LiveKappa:
             self._count //= 2
             self._stride *= 2
 
-    def extend(self, flux: Floats) -> None:
-        """Take many samples, shape ``(replicas, k, 3)``."""
-        for k in range(flux.shape[1]):
-            self.add(flux[:, k])
+    def begin(self, flux: Floats) -> None:
+        """Start with many samples at once, shape ``(replicas, k, 3)``."""
+        count, stride = flux.shape[1], 1
+        while count // stride >= CAPACITY:
+            stride *= 2
+        kept = count // stride
+        groups = flux[:, : kept * stride].reshape(len(flux), kept, stride, 3)
+        self._series[:, :kept] = groups.mean(axis=2)
+        self._stride, self._count = stride, kept
 
     def estimate(self) -> Floats:
         """Return shape ``(replicas,)``, W/(m K); nan while there is too little."""

@@ -22,7 +22,7 @@ from gkflux.dynamics.reporting import Reporter
 
 __all__ = ["Pace", "StageLoop"]
 
-WAITING = 64 << 20
+WAITING = 32 << 20
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ checkpoint before it, to the same bits. From a stage of R replicas each goes on 
 last state.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from stepson import Trajectory
 from stepson import open as open_son
 from stepson.errors import FormatError, SchemaError
 
-__all__ = ["Start", "chain_starts", "files_of", "start_steps"]
+__all__ = ["Start", "Stopped", "chain_starts", "files_of", "start_steps"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Start:
     positions: Floats
     velocities: Floats
     source: dict[str, Any]
+
+
+class Stopped(Exception):
+    """A stop was asked for before a stage could start."""
 
 
 class EngineAt(Protocol):
@@ -73,6 +78,7 @@ def chain_starts(
     folder: Path,
     masses: Floats,
     engine_at: EngineAt,
+    stop: threading.Event,
 ) -> list[Start]:
     """Read, or compute again, the states from which the replicas of a stage start.
 
@@ -82,8 +88,10 @@ def chain_starts(
         folder: of the run.
         masses: shape ``(n,)``, amu.
         engine_at: an engine of the stage before, for the state of one replica of it.
+        stop: set it to give up.
 
     Raises:
+        Stopped: `stop` was set while a state was computed again.
         FluxError: the stage before has no state to start from.
     """
     starts = []
@@ -91,7 +99,7 @@ def chain_starts(
     for k, step in enumerate(steps):
         source = k if before.replicas > 1 else 0
         with open_son(files[source]) as trajectory:
-            found = _state_at(trajectory, step, partial(engine_at, replica=source))
+            found = _state_at(trajectory, step, partial(engine_at, replica=source), stop)
             place = str(files[source].relative_to(folder))
             about = {"uuid": trajectory.uuid, "step": step, "file": place}
         velocities = np.array(found["velocities"], dtype=np.float64)
@@ -102,7 +110,10 @@ def chain_starts(
 
 
 def _state_at(
-    trajectory: Trajectory, step: int, engine_at: Callable[[State], Engine]
+    trajectory: Trajectory,
+    step: int,
+    engine_at: Callable[[State], Engine],
+    stop: threading.Event,
 ) -> Checkpoint:
     """Return the state of a step: its checkpoint, or computed from the one before it."""
     for earlier in range(step, -1, -1):
@@ -110,7 +121,9 @@ def _state_at(
             found = dict(trajectory.checkpoint(earlier))
         except (FormatError, SchemaError):
             continue
-        return found if earlier == step else _advanced(found, step, engine_at)
+        if earlier == step:
+            return found
+        return _advanced(found, step, engine_at(batch_state([found])), stop)
     raise FluxError(
         f"{trajectory.path} has no checkpoint at or before step {step}; remove the file to "
         "compute the stage again"
@@ -118,11 +131,12 @@ def _state_at(
 
 
 def _advanced(
-    found: Checkpoint, step: int, engine_at: Callable[[State], Engine]
+    found: Checkpoint, step: int, engine: Engine, stop: threading.Event
 ) -> Checkpoint:
-    engine = engine_at(batch_state([found]))
     engine.begin()
     while engine.state.step < step:
+        if stop.is_set():
+            raise Stopped
         engine.step()
     state = engine.state
     return {**found, "positions": state.positions[0], "velocities": state.velocities[0]}

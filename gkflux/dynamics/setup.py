@@ -138,6 +138,8 @@ def stage_flux(
             cluster.
     """
     flux = stage.heat_flux
+    if "stress" in stage.record.fields and ingredients.system.cell is None:
+        raise ConfigError(f"stage {stage.name!r}: stress needs a cell", config.path)
     if flux is None:
         return None
     if not ingredients.system.pbc.all():

@@ -20,7 +20,7 @@ from gkflux.dynamics.checkpoint import batch_state, pack
 from gkflux.dynamics.config import StageConfig
 from gkflux.dynamics.context import RunContext, first_starts, make_engine
 from gkflux.dynamics.engine import Engine
-from gkflux.dynamics.files import check_environment, create_file
+from gkflux.dynamics.files import create_file, note_continuation
 from gkflux.dynamics.guards import Drift, Hops
 from gkflux.dynamics.live_kappa import LiveKappa
 from gkflux.dynamics.loop import Pace, StageLoop
@@ -32,7 +32,7 @@ from gkflux.dynamics.provenance import (
 )
 from gkflux.dynamics.recording import Recorder, stage_fields
 from gkflux.dynamics.recovery import Held, Restart, find_restart
-from gkflux.dynamics.replicas import Start, chain_starts, files_of, start_steps
+from gkflux.dynamics.replicas import Start, Stopped, chain_starts, files_of, start_steps
 from gkflux.dynamics.reporting import Header, Reporter
 from gkflux.dynamics.setup import stage_flux
 from gkflux.dynamics.state import (
@@ -43,6 +43,9 @@ from gkflux.errors import FluxError
 from stepson import Trajectory, Writer
 
 __all__ = ["StageRun"]
+
+GLANCE = 1 << 17
+"""Flux samples that are read again after a restart, for the glance at kappa."""
 
 
 class StageRun:
@@ -109,7 +112,11 @@ class StageRun:
     def _check(self, trajectory: Trajectory) -> None:
         later = self.context.config.stage[self.index + 1 :]
         begun = any(p.exists() for s in later for p in files_of(self.context.folder, s))
-        stored = trajectory.metadata["settings"]
+        stored = trajectory.metadata.get("settings")
+        if stored is None:
+            raise FluxError(
+                f"{trajectory.path} was not written by a run; choose another output folder"
+            )
         check_settings(str(trajectory.path), stored, self.settings, last=not begun)
 
     def compute(self, stop: threading.Event) -> tuple[bool, int]:
@@ -130,7 +137,11 @@ class StageRun:
             )
         self.reporter.send("starting")
         with ExitStack() as stack:
-            restart, engine = self._open(stack)
+            try:
+                restart, engine = self._open(stack, stop)
+            except Stopped:
+                self.reporter.send("stopped")
+                return False, 0
             finished = self._loop(engine, restart, stop)
             if finished:
                 for held in restart.held:
@@ -182,17 +193,19 @@ class StageRun:
             convective=flux is not None and flux.convective,
         )
 
-    def _open(self, stack: ExitStack) -> tuple[Restart, Engine]:
+    def _open(self, stack: ExitStack, stop: threading.Event) -> tuple[Restart, Engine]:
         """Lock and read what exists, create what does not; return where to begin."""
         held: list[Held | None] = []
         for path in self.files:
             writer = stepson.open(path, "a") if path.exists() else None
             if writer is not None:
                 stack.callback(writer.abandon)
-                check_environment(writer, self._environment, self.reporter)
+                note_continuation(
+                    writer, self._environment, self.config.steps, self.reporter
+                )
             held.append(None if writer is None else Held.of(writer))
         restart = find_restart(held)
-        starts = self._starts() if restart.states is None else []
+        starts = self._starts(stop) if restart.states is None else []
         if restart.states is not None:
             state = batch_state(restart.states)
         else:
@@ -233,9 +246,10 @@ class StageRun:
             temperature=self.target,
         )
         if restart.states is not None and restart.step > 0:
-            count = restart.step // flux.every + 1
-            columns = [h.writer.trajectory()["heat_flux"][:count] for h in restart.held]
-            kappa.extend(np.stack(columns))
+            end = restart.step // flux.every + 1
+            some = slice(max(0, end - GLANCE), end)
+            columns = [h.writer.trajectory()["heat_flux"][some] for h in restart.held]
+            kappa.begin(np.stack(columns))
 
     @cached_property
     def _environment(self) -> dict[str, Any]:
@@ -276,7 +290,7 @@ class StageRun:
         conserved = self.config.ensemble == "nve"
         return degrees_of_freedom(self.system.n_atoms, momentum_conserved=conserved)
 
-    def _starts(self) -> list[Start]:
+    def _starts(self, stop: threading.Event) -> list[Start]:
         """Return the start of every replica, drawn, read or computed again."""
         if self.index == 0:
             return first_starts(self.context)
@@ -291,5 +305,5 @@ class StageRun:
 
         before = self.context.config.stage[self.index - 1]
         return chain_starts(
-            self.config, before, self.context.folder, self.system.masses, earlier
+            self.config, before, self.context.folder, self.system.masses, earlier, stop
         )

@@ -61,11 +61,15 @@ def test_kappa_of_a_known_process() -> None:
         flux[:, k] = a * flux[:, k - 1] + noise[:, k]
     live = LiveKappa(replicas=6, timestep=4.0, volume=1000.0, temperature=300.0)
     assert np.isnan(live.estimate()).all()
-    live.extend(flux)
+    for k in range(count):
+        live.add(flux[:, k])
     scale = CONDUCTIVITY / (2 * 1000.0 * BOLTZMANN * 300.0**2)
     exact = scale * 4.0 * sigma**2 / (1 - a) ** 2
     assert live.estimate().mean() == pytest.approx(exact, rel=4 / np.sqrt(6 * 3 * 8))
     assert live.estimate().std() > 0
+    again = LiveKappa(replicas=6, timestep=4.0, volume=1000.0, temperature=300.0)
+    again.begin(flux[:, : 2 * CAPACITY])
+    assert again.estimate().mean() == pytest.approx(exact, rel=4 / np.sqrt(6 * 3 * 8))
 
 
 def test_a_run_tells_its_stages_and_events(tmp_path: Path) -> None:

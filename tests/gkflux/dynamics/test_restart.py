@@ -1,10 +1,14 @@
 """A run that was stopped or killed ends, at last, with the bytes of one that was not."""
 
+import errno
 import multiprocessing
+import os
 import random
 import signal
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +30,9 @@ from tests.gkflux.dynamics.runs import (
     slow_run,
     stopped_after,
 )
+
+STEADY = TWO_STAGES.replace("commit_seconds = 1e-9", "commit_seconds = 1000")
+"""Commits at the same steps every time: only those of ``commit_steps``."""
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +110,8 @@ def test_killed_at_every_sync(
     middle of an epoch, at the change of stages and while sealing; by turns just before a
     sync and just after it.
     """
-    text = TWO_STAGES.replace("1e-9", "1000").replace("= 301", "= 121")
-    text = text.replace("= 600", "= 150").replace("replicas = 3", "replicas = 2")
+    text = STEADY.replace("= 301", "= 121").replace("= 600", "= 150")
+    text = text.replace("replicas = 3", "replicas = 2")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     perform(whole, text)
     kills, code = 0, -signal.SIGKILL
@@ -150,7 +157,7 @@ def test_killed_at_twenty_random_moments(
 
 def test_files_one_epoch_apart_meet_again(unbroken: Path, tmp_path: Path) -> None:
     """Take the last epoch from one file: the others wait, nothing is written twice."""
-    stopped_after(tmp_path, 301 + 1 + 250)
+    stopped_after(tmp_path, 301 + 1 + 250, STEADY)
     torn = tmp_path / "cold" / "02" / "md.son"
     with stepson.open(torn) as trajectory:
         steps = trajectory.checkpoint_steps
@@ -158,7 +165,7 @@ def test_files_one_epoch_apart_meet_again(unbroken: Path, tmp_path: Path) -> Non
     with torn.open("r+b") as bytes_of_file:
         bytes_of_file.truncate(first + 256)
     sizes = {f: f.stat().st_size for f in tmp_path.glob("cold/0[01]/md.son")}
-    summary = stopped_after(tmp_path, 20)
+    summary = stopped_after(tmp_path, 20, STEADY)
     assert summary.resumed_from["cold"] == steps[0]
     for file, size in sizes.items():
         with stepson.open(file) as trajectory:
@@ -287,6 +294,60 @@ def test_a_failed_integration_keeps_the_good_frames(tmp_path: Path) -> None:
         assert np.isfinite(trajectory["energy"][:]).all()
         assert not trajectory.sealed
         assert trajectory.checkpoint_steps[-1] <= 122
+
+
+def test_a_full_disk_stops_the_run_and_costs_nothing(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = os.fdatasync, 25
+
+    def full(descriptor: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    with pytest.raises(WriterError, match="No space left"):
+        perform(tmp_path)
+    monkeypatch.undo()
+    assert perform(tmp_path).finished
+    assert_same_files(unbroken, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(
+    unbroken: Path, tmp_path: Path
+) -> None:
+    stopped_after(tmp_path, 301 + 1 + 230, STEADY)
+    at_once = threading.Event()
+    at_once.set()
+    assert perform(tmp_path, STEADY, stop=at_once).steps_computed == 0
+    file = tmp_path / "cold" / "01" / "md.son"
+    with stepson.open(file) as trajectory:
+        steps = trajectory.checkpoint_steps
+        state = trajectory.checkpoint()["velocities"].tobytes()
+    damaged = bytearray(file.read_bytes())
+    damaged[damaged.rindex(state) + 11] ^= 4
+    file.write_bytes(damaged)
+    summary = perform(tmp_path)
+    said = f"the checkpoint of step {steps[1]}"
+    assert any(said in line and "damaged" in line for line in summary.messages)
+    assert summary.resumed_from == {"cold": steps[0]}
+    assert_same_files(unbroken, tmp_path)
+
+
+def test_a_stop_while_a_start_is_computed_again(unbroken: Path, tmp_path: Path) -> None:
+    alone, rest = TWO_STAGES.split('[[stage]]\nname = "cold"')
+    output = "[output]" + rest.split("[output]")[1]
+    perform(tmp_path, (alone + output).replace("commit_steps = 50", "commit_steps = 170"))
+    for calls in (5, 10):
+        summary = stopped_after(tmp_path, calls)
+        assert summary.interrupted
+        assert (summary.stage, summary.step) == ("cold", 0)
+        assert not (tmp_path / "cold").exists()
+    perform(tmp_path)
+    assert_same_files(unbroken, tmp_path)
 
 
 def test_start_steps_are_those_of_the_design() -> None:
