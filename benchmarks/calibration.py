@@ -158,7 +158,7 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     names = ["composed", "cepstral", "cepstral_aic", "first_dip"]
-    fig, axis = plt.subplots(figsize=(7, 0.55 * len(results) + 1.6), layout="constrained")
+    fig, axis = plt.subplots(figsize=(7, 0.55 * len(results) + 1.9), layout="constrained")
     axis.axvspan(90, 98, color="0.9", label="wanted")
     axis.axvline(95, color="0.5", lw=1)
     for offset, name in enumerate(names):
@@ -172,7 +172,7 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
     )
     axis.invert_yaxis()
     axis.set_xlabel("how often the 95 % interval contains the exact value, %")
-    axis.legend(fontsize=8, loc="lower left")
+    fig.legend(fontsize=8, loc="outside upper center", ncols=5)
     fig.savefig(path)
 
 

@@ -6,7 +6,24 @@ blocks are larger. So the measured error replaces the claimed one when it is lar
 chance (one-sided F-test, 5 %), and then Student's t makes the interval as wide as its few
 degrees of freedom demand. An error is never made smaller.
 
-CALIBRATION
+How often the 95 % (68 %) interval covers the exact integral, 400 replicas of 16 384
+samples of three components each, correlation time tau in samples
+(``benchmarks/calibration.py``):
+
+===============================  ==============  ==============  ===============
+process                          composed        cepstral alone  at K_AIC
+===============================  ==============  ==============  ===============
+exponential, tau 5               94.2 (74.0) %   92.8 (68.2) %   75.0 (46.5) %
+two damped oscillators           95.2 (71.5) %   95.2 (70.0) %   93.0 (67.5) %
+slow tau 20 and two oscillators  94.0 (72.2) %   93.5 (68.5) %   91.5 (61.8) %
+Ornstein-Uhlenbeck, tau 20       91.8 (72.8) %   87.8 (60.5) %   39.5 (18.2) %
+===============================  ==============  ==============  ===============
+
+The bias is at most 0.20 standard errors. With 8 replicas of 4096 samples 93.5 to 97 % are
+covered (200 replicas), with one run of 65 536 samples 92 to 98 % (100). Known excess: the
+integral of white noise up to a late cut is noisier than its cepstrum, so blocks widen the
+interval there (98.5 to 100 %); a flux that white fails the check for aliasing anyway.
+
 Where the components differ beyond chance (an anisotropic crystal) the mean of their
 spectra is not distributed as the mean of equal ones, so kappa is the mean of the
 components, each analysed alone.
