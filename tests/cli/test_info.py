@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.theme import Theme
 
 import stepson
+from stepson_cli.facts import facts
 from stepson_cli.main import main
 from stepson_cli.terminal import PALETTE
-from stepson_cli.views.file import facts, picture
+from stepson_cli.views.file import picture
 
 FIELDS = (
     stepson.Field("positions", "float32", ("atom", 3), "Å", every=10, precision=1e-4),

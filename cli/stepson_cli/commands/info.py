@@ -22,12 +22,13 @@ def command(file: Path, as_json: bool, terminal: Terminal) -> None:
     compression, steps, state, the last checkpoint, and where it comes from.
     """
     import stepson
+    from stepson_cli.facts import facts
 
     with stepson.open(file) as trajectory:
-        from stepson_cli.views.file import facts, picture
-
         found = facts(trajectory)
     if as_json:
         terminal.show_json(found)
     else:
+        from stepson_cli.views.file import picture
+
         terminal.show(picture(found))

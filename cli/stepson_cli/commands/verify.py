@@ -27,7 +27,7 @@ def command(file: Path, deep: bool, as_json: bool, terminal: Terminal) -> int:
     """
     import stepson
     from stepson_cli.progress import reading
-    from stepson_cli.views.file import verdict, verdict_facts
+    from stepson_cli.views.verify import verdict, verdict_facts
 
     with stepson.open(file) as trajectory, reading(terminal, str(file)) as listener:
         result = trajectory.verify(

@@ -1,64 +1,28 @@
-"""What is in a trajectory, and whether it is sound.
+"""The picture of what is in a trajectory, drawn from `stepson_cli.facts`."""
 
-`facts` asks an opened trajectory for all that can be said without reading its data, as
-plain numbers and strings: that is what ``--json`` prints. `picture` draws the same facts.
-`verdict` says what checking a whole file has found.
-"""
-
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from stepson.picture import composition
+from stepson_cli.facts import Facts
 from stepson_cli.quantities import count, plain, plural, shorten, simulated, size
 
-if TYPE_CHECKING:
-    from stepson.trajectory import Trajectory
-    from stepson.verify import Verification
+__all__ = ["picture"]
 
-__all__ = ["facts", "picture", "verdict", "verdict_facts"]
-
-Facts = dict[str, Any]
 STATE_STYLE = {"sealed": "good", "being written": "name", "not sealed": "warning"}
 UNIT_CELL = 1e-6  # relative difference below which lengths and angles are the same
-
-
-def facts(trajectory: "Trajectory") -> Facts:
-    """Collect what the tail and the metadata of a file tell.
-
-    Args:
-        trajectory: opened; none of its frames is read.
-    """
-    frames = len(trajectory)
-    steps = [int(trajectory.steps[0]), int(trajectory.steps[-1])] if frames else None
-    timestep = trajectory.metadata.get("timestep")
-    return {
-        "path": str(trajectory.path),
-        "uuid": str(trajectory.uuid),
-        "size": trajectory.size,
-        "state": _state(trajectory),
-        "torn_bytes": trajectory.torn_bytes,
-        "system": _system(trajectory.metadata),
-        "frames": frames,
-        "steps": steps,
-        "time": [step * timestep for step in steps] if steps and timestep else None,
-        "fields": _fields(trajectory),
-        "checkpoints": [int(step) for step in trajectory.checkpoint_steps],
-        "run": _run(trajectory.metadata),
-    }
 
 
 def picture(found: Facts) -> RenderableType:
     """Draw the facts.
 
     Args:
-        found: of `facts`.
+        found: of `stepson_cli.facts.facts`.
     """
     return Group(
         Text(found["path"], "title", overflow="fold"),
@@ -69,85 +33,6 @@ def picture(found: Facts) -> RenderableType:
         _columns(found["fields"]),
         *_provenance(found),
     )
-
-
-def _state(trajectory: "Trajectory") -> str:
-    """Sealed, being written by a process that lives, or left behind."""
-    if trajectory.sealed:
-        return "sealed"
-    path = trajectory.path
-    return "being written" if path and _owner(path) is not None else "not sealed"
-
-
-def _owner(path: Path) -> int | None:
-    """The process of this host that says it writes the file, if it lives."""
-    import json
-    import socket
-
-    try:
-        owner = json.loads(path.with_name(path.name + ".lock").read_text(encoding="utf-8"))
-        process = int(owner["pid"])
-        if owner["host"] == socket.gethostname():
-            os.kill(process, 0)
-            return process
-    except PermissionError:
-        return process  # it lives, and belongs to somebody else
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return None
-
-
-def _system(metadata: Mapping[str, Any]) -> Facts:
-    numbers = np.asarray(metadata.get("numbers", ()), dtype=int)
-    cell = metadata.get("cell")
-    shape = None if cell is None else np.asarray(cell, dtype=float)
-    pbc = metadata.get("pbc")
-    return {
-        "formula": composition(numbers.tolist()),
-        "atoms": len(numbers),
-        "cell": None if shape is None else shape.tolist(),
-        "pbc": None if pbc is None else [bool(p) for p in np.broadcast_to(pbc, 3)],
-        "volume": None if shape is None else abs(float(np.linalg.det(shape))),
-    }
-
-
-def _fields(trajectory: "Trajectory") -> list[Facts]:
-    totals = trajectory.opened.table.totals
-    return [
-        {
-            "name": name,
-            "unit": field.unit,
-            "dtype": field.dtype,
-            "shape": list(field.shape),
-            "every": field.every,
-            "offset": field.offset,
-            "precision": field.precision,
-            "attributes": dict(field.attributes),
-            "samples": len(trajectory[name]),
-            "codec": totals.codecs[i],
-            "raw": totals.raw[i],
-            "stored": totals.stored[i],
-        }
-        for i, (name, field) in enumerate(trajectory.fields.items())
-    ]
-
-
-def _run(metadata: Mapping[str, Any]) -> Facts:
-    """What a run says about itself; files of other origin have little of it."""
-    keys = (
-        "ensemble",
-        "stage",
-        "replica",
-        "replicas",
-        "timestep",
-        "temperature",
-        "seed",
-        "potential",
-        "start",
-        "host",
-        "versions",
-    )
-    return {key: metadata[key] for key in keys if metadata.get(key) is not None}
 
 
 def _summary(found: Facts) -> Text:
@@ -293,36 +178,3 @@ def _potential(potential: Any) -> str:
     if potential.get("sha256"):
         words.append(f"sha256 {shorten(str(potential['sha256']), 17)}")
     return ", ".join(words)
-
-
-def verdict(result: "Verification", *, path: str, torn: int) -> Text:
-    """Say whether a file is sound, and list what is damaged.
-
-    Args:
-        result: of the check.
-        path: of the file.
-        torn: bytes that were never committed.
-    """
-    state = ("sound", "good") if result.ok else ("damaged", "bad")
-    text = Text.assemble((path, "title"), ": ", state)
-    text.append(f", {size(result.bytes)} in {plural(result.commits, 'commit')}")
-    text.append(f", {plural(result.frames, 'frame')}")
-    if torn:
-        text.append(f"\n{plural(torn, 'byte')} at the end were never committed: no damage")
-    for damage in result.damages:
-        text.append(f"\n  {damage}", "bad")
-    return text
-
-
-def verdict_facts(result: "Verification", *, path: str, torn: int) -> Facts:
-    """The same as numbers and strings."""
-    return {
-        "path": path,
-        "ok": result.ok,
-        "commits": result.commits,
-        "records": result.records,
-        "frames": result.frames,
-        "bytes": result.bytes,
-        "torn_bytes": torn,
-        "damages": [str(damage) for damage in result.damages],
-    }
