@@ -74,7 +74,7 @@ def test_the_picture_of_a_sealed_file(
     assert lines[6].split()[:8] == [
         "positions",
         "Å",
-        "atom",
+        "n",
         "x",
         "3",
         "float32",
@@ -90,6 +90,7 @@ def test_the_picture_of_a_sealed_file(
 def test_the_picture_fits(width: int, tmp_path: Path) -> None:
     text = drawn(sealed(tmp_path / "md.son", metadata=METADATA), width)
     assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text.replace("abababab…abababab", "")  # nothing is cut
 
 
 METADATA = {

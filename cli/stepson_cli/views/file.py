@@ -79,26 +79,19 @@ def _cell(cell: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> str:
 
 
 def _columns(fields: list[Facts]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="quiet")
-    left = {"field", "unit", "shape", "type", "codec"}
-    for name in (
-        "field",
-        "unit",
-        "shape",
-        "type",
-        "every",
-        "samples",
-        "codec",
-        "ratio",
-        "size",
-    ):
-        side = "left" if name in left else "right"
-        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="quiet")
+    for name in ("field", "unit", "shape", "type"):
+        table.add_column(name, no_wrap=True)
+    for name in ("every", "samples"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("codec", no_wrap=True)
+    for name in ("ratio", "size"):
+        table.add_column(name, no_wrap=True, justify="right")
     for field in fields:
         table.add_row(
             Text(field["name"], "name"),
             field["unit"],
-            " x ".join(str(n) for n in field["shape"]) or "1",
+            _shape(field),
             field["dtype"],
             _cadence(field),
             count(field["samples"]),
@@ -107,6 +100,12 @@ def _columns(fields: list[Facts]) -> Table:
             size(field["stored"]),
         )
     return table
+
+
+def _shape(field: Facts) -> str:
+    """Write n for the atoms: ten columns have to fit in eighty."""
+    axes = ("n" if axis == "atom" else str(axis) for axis in field["shape"])
+    return " x ".join(axes) or "1"
 
 
 def _cadence(field: Facts) -> str:
