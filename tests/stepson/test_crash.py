@@ -194,7 +194,7 @@ def test_cut_before_the_first_commit_is_no_file() -> None:
 @pytest.mark.parametrize("close", [False, True])
 def test_flip_anywhere_is_an_error_or_harmless(close: bool) -> None:
     run = recorded(4, commits=3, close=close)
-    flips(run, close, stride=5)
+    flips(run, close, stride=9)
 
 
 @pytest.mark.slow
