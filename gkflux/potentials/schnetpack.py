@@ -15,8 +15,9 @@ in2f            ...interactions.N.cfconv.in2f              ...interactions.N.in2
 f2out           ...interactions.N.cfconv.f2out             ...interactions.N.f2out.0
 dense           ...interactions.N.dense                    ...interactions.N.f2out.1
 hidden, out     output_modules.0.out_net.1.out_net.{0,1}   output_modules.0.outnet.{0,1}
-mean, stddev    output_modules.0.standardize.*             (postprocessors)
-atomref         output_modules.0.atomref.weight            (postprocessors)
+mean            output_modules.0.standardize.mean          postprocessors.K.mean
+stddev          output_modules.0.standardize.stddev        1
+atomref         output_modules.0.atomref.weight            postprocessors.K.atomref
 ==============  =========================================  ================================
 
 The filters are stored twice in version 1, once below ``cfconv``. The activation of the
@@ -113,15 +114,20 @@ def _linear(names: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _scale(state: State, max_z: int) -> dict[str, Tensor]:
-    """Mean, stddev and atomref, which a file may lack."""
+    """Mean, stddev and atomref, which a file may lack, or have for few species."""
     prefix = "output_modules.0"
-    mean = state.get(f"{prefix}.standardize.mean", torch.tensor(0.0))
-    stddev = state.get(f"{prefix}.standardize.stddev", torch.tensor(1.0))
-    atomref = state.get(f"{prefix}.atomref.weight", torch.zeros(max_z))
+    found = {
+        key.split(".")[-1]: value
+        for key, value in state.items()
+        if key.startswith(("postprocessors.", f"{prefix}.standardize."))
+    }
+    if f"{prefix}.atomref.weight" in state:
+        found["atomref"] = state[f"{prefix}.atomref.weight"]
+    atomref = found.get("atomref", torch.zeros(0)).double().reshape(-1)[:max_z]
     return {
-        "mean": mean.double().reshape(()),
-        "stddev": stddev.double().reshape(()),
-        "atomref": atomref.double().reshape(-1),
+        "mean": found.get("mean", torch.tensor(0.0)).double().reshape(()),
+        "stddev": found.get("stddev", torch.tensor(1.0)).double().reshape(()),
+        "atomref": torch.nn.functional.pad(atomref, (0, max_z - len(atomref))),
     }
 
 

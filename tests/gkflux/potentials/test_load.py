@@ -97,6 +97,10 @@ def schnetpack_2(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         for old, name in renames:
             key = key.replace(old, name)
         new[key] = value
+    # version 2 keeps offsets apart, and knows no scale
+    new["postprocessors.1.mean"] = new.pop("output_modules.0.standardize.mean")
+    del new["output_modules.0.standardize.stddev"]
+    new["postprocessors.1.atomref"] = torch.linspace(0.0, 5.0, 60)
     return new
 
 
@@ -105,7 +109,12 @@ def test_schnetpack_states(tmp_path: Path, version: int) -> None:
     torch.manual_seed(1)
     readout: Literal["ssp", "silu"] = "ssp" if version == 1 else "silu"
     shape = Architecture(features=16, gaussians=8, cutoff=4.0, readout=readout)
-    network = SchNet(shape, mean=-1.5, stddev=2.0)
+    atomref = torch.nn.functional.pad(torch.linspace(0.0, 5.0, 60), (0, 40))
+    network = (
+        SchNet(shape, mean=-1.5, stddev=2.0)
+        if version == 1
+        else SchNet(shape, mean=-1.5, atomref=atomref)
+    )
     state = schnetpack_1(network)
     path = tmp_path / "old.torch"
     torch.save(

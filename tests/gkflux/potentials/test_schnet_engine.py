@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from gkflux.errors import FluxError
 from gkflux.neighbors import neighbor_list
+from gkflux.potentials import schnet_potential
 from gkflux.potentials.autograd import AutogradBatch
 from gkflux.potentials.load import load_potential
 from gkflux.potentials.schnet import Architecture, SchNet
 from gkflux.potentials.schnet_potential import SchNetPotential
+from gkflux.potentials.schnet_torch import TorchBatch
 from gkflux.system import System
 
 Floats = NDArray[np.float64]
@@ -91,6 +93,15 @@ def test_exact_filters_in_float32_use_no_table() -> None:
     assert forces == pytest.approx(other.forces(x).forces, abs=2e-5 * np.abs(forces).max())
     flux = batch.heat_flux(v).plain
     assert flux == pytest.approx(other.heat_flux(v).plain, abs=2e-5 * np.abs(flux).max())
+
+
+def test_without_numba_there_is_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    systems, x, _ = crystal()
+    fast = SchNetPotential(network()).batch(systems).forces(x).forces
+    monkeypatch.setattr(schnet_potential, "find_spec", lambda name: None)
+    batch = SchNetPotential(network()).batch(systems)
+    assert isinstance(batch, TorchBatch)
+    assert batch.forces(x).forces == pytest.approx(fast, abs=2e-5 * np.abs(fast).max())
 
 
 def test_forces_are_the_slope_of_the_energy() -> None:
