@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, Self
 
 from stepson_cli.terminal import Terminal
@@ -93,7 +94,8 @@ class LiveDisplay:
         self._over.set()
         self._drawing.join(timeout=2.0)  # a held terminal must not hold the end of the run
         self._refresh()
-        self._live.stop()
+        with suppress(OSError):
+            self._live.stop()
 
     def update(self, progress: "Progress") -> None:
         """Keep the newest state; queue the end of a stage and messages for the drawing."""
@@ -118,9 +120,11 @@ class LiveDisplay:
         )
 
     def _refresh(self) -> None:
-        while self._above:
-            self._console.print(self._above.popleft())
-        self._live.refresh()
+        # A terminal that has gone (its window was closed) must not end the run.
+        with suppress(OSError):
+            while self._above:
+                self._console.print(self._above.popleft())
+            self._live.refresh()
 
     def _draw(self) -> None:
         cost = 0.0

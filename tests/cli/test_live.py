@@ -274,5 +274,26 @@ def test_updates_never_wait_for_the_terminal(screen: Screen) -> None:
         assert (one_drawing - start) / 1000 < drawing
 
 
+class Window(Screen):
+    """A terminal whose window can be closed."""
+
+    closed_by_user = False
+
+    def write(self, text: str) -> int:
+        if self.closed_by_user:
+            raise OSError(5, "Input/output error")
+        return super().write(text)
+
+
+def test_a_closed_window_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    window = Window()
+    with LiveDisplay(Terminal(err=window), "argon.toml") as shown:
+        shown.update(a_progress())
+        window.closed_by_user = True
+        time.sleep(0.6)  # two drawings
+        shown.update(a_progress(message="drifts"))
+
+
 def test_a_terminal_that_cannot_redraw_gets_lines() -> None:
     assert isinstance(display(Terminal(err=io.StringIO()), "x"), PlainDisplay)
