@@ -150,13 +150,7 @@ class StageRun:
         return finished, engine.state.step
 
     def _loop(self, engine: Engine, restart: Restart, stop: threading.Event) -> bool:
-        drift = Drift(
-            replicas=self.config.replicas,
-            n_atoms=self.system.n_atoms,
-            timestep=self.config.timestep,
-            steps=self.config.steps,
-            target=self.target,
-        )
+        drift = self._drift()
         if restart.states is not None:
             drift.restore(np.stack([state["drift"] for state in restart.states]))
         recorder = Recorder(self._fields(), self.config.replicas, self.system.n_atoms)
@@ -171,6 +165,15 @@ class StageRun:
         finally:
             self.context.seconds += time.monotonic() - began
             self.context.computed += engine.state.step - first
+
+    def _drift(self) -> Drift:
+        return Drift(
+            replicas=self.config.replicas,
+            n_atoms=self.system.n_atoms,
+            timestep=self.config.timestep,
+            steps=self.config.steps,
+            target=self.target,
+        )
 
     def _pace(self) -> Pace:
         run, stages = self.context.config, self.context.config.stage
@@ -267,20 +270,13 @@ class StageRun:
             target=self.target,
         )
         about |= {"replica": replica, "start": start.source, **self._environment}
-        fresh = Drift(
-            replicas=self.config.replicas,
-            n_atoms=self.system.n_atoms,
-            timestep=self.config.timestep,
-            steps=self.config.steps,
-            target=self.target,
-        )
         writer = create_file(
             self.files[replica],
             self._fields(),
             self.system,
             timestep=self.config.timestep,
             metadata=about,
-            checkpoint=pack(state, fresh, self.config.name)[replica],
+            checkpoint=pack(state, self._drift(), self.config.name)[replica],
         )
         stack.callback(writer.abandon)
         return writer

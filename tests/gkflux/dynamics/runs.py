@@ -85,13 +85,14 @@ def perform(
     stop: threading.Event | None = None,
     listener: Listener | None = None,
     system: System | None = None,
+    lattice: Floats | None = None,
 ) -> RunSummary:
     """Run a configuration with oscillators in `folder`."""
     ingredients = Ingredients(
         system=system or oscillators(),
         potential=potential or Counting(),
         label="oscillators",
-        lattice=None,
+        lattice=lattice,
         device="cpu",
     )
     context = RunContext(parse(text, folder / "run.toml"), folder, ingredients, listener)

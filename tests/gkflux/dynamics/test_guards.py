@@ -1,11 +1,16 @@
 """The guards: what stops a run, what warns, and what does not."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from gkflux.dynamics.guards import Drift, DriftError, UnstableError, check_motion
+from gkflux.dynamics.guards import Drift, DriftError, Hops, UnstableError, check_motion
 from gkflux.dynamics.state import State
 from stepson.units import BOLTZMANN
+from tests.gkflux.dynamics.harmonic import oscillators
+from tests.gkflux.dynamics.runs import TWO_STAGES, Counting, perform
 
 
 def drift_of(kelvin_per_ns: float, noise: float, steps: int, seed: int = 0) -> Drift:
@@ -86,3 +91,26 @@ def test_many_slow_atoms_are_no_lost_atom() -> None:
     velocities = np.full((1, 5000, 3), 0.1)
     state = State.at_rest(np.zeros_like(velocities), velocities)
     check_motion(state, longest=2.0, timestep=1.0)
+
+
+def test_an_atom_that_leaves_its_site_is_said_once(tmp_path: Path) -> None:
+    """Free atoms at 300 K; limits are half the 2 Å to a neighbour."""
+    free, system = Counting(), oscillators()
+    free.springs, free.quartic = free.springs * 1e-9, 0.0
+    text = TWO_STAGES.replace("{ every = 2 }", '{ every = 2, gauge = "lattice" }')
+    text = text.replace("[potential]", 'lattice = "none"\n[potential]')
+    summary = perform(tmp_path, text, potential=free, lattice=system.positions)
+    said = [line for line in summary.messages if "has left its site" in line]
+    who = [re.findall(r"replica (\d+): atom (\d+)", line)[0] for line in said]
+    assert who
+    assert len(who) == len(set(who))
+
+
+def test_hops_are_counted_from_the_mean_of_all_atoms() -> None:
+    system = oscillators()
+    hops = Hops(system, system.positions)
+    shifted = system.positions[None] + 5.0
+    assert hops.look(shifted) == []
+    shifted[0, 2, 0] += 3.0
+    assert hops.look(shifted) == [(0, 2)]
+    assert hops.look(shifted) == []
