@@ -1,11 +1,12 @@
 """How fast is the reduction, how much memory does it take, is a merged result exact?
 
-Measured on one core, each number beside a peer in the same run where there is one:
+Measured in CPU seconds of one core, so that a busy machine disturbs little; each number
+beside a peer in the same run where there is one:
 
-1. the lag accumulator fed in chunks, against one FFT correlation of the whole series
-(scipy); 2. random ragged pieces merged in a random tree, against one shot; 3. the whole
-reduction (both passes, all estimators) of a long run that is never in memory,
-   with the highest resident memory of a process of its own;
+1. the lag accumulator fed in chunks, against one FFT correlation of the whole series;
+2. random ragged pieces merged in a random tree, against one shot;
+3. the whole reduction (both passes, all estimators) of a long run that is never in
+   memory, with the highest resident memory of a process of its own;
 4. the same from a .son file.
 
     OMP_NUM_THREADS=1 python benchmarks/reduction.py [--samples 4000000] [--json r.json]
@@ -18,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -46,20 +47,20 @@ def chunks(samples: int) -> Iterator[tuple[NDArray[np.int64], Float]]:
 def lags(samples: int, window: int) -> dict[str, float]:
     """Time the accumulator and, on a part that fits, the correlation of a whole series."""
     series = [flux for _, flux in chunks(samples)]
-    start = perf_counter()
+    start = process_time()
     leaf = LagAccumulator(window, 3)
     for flux in series:
         leaf.update(flux)
     leaf.state()
-    ours = samples / (perf_counter() - start)
+    ours = samples / (process_time() - start)
     whole = np.concatenate(series)[: 1 << 20]
-    start = perf_counter()
+    start = process_time()
     for a in range(3):
         for b in range(3):
             correlate(whole[:, a], whole[:, b], method="fft")[len(whole) - 1 :][
                 : window + 1
             ]
-    theirs = len(whole) / (perf_counter() - start)
+    theirs = len(whole) / (process_time() - start)
     return {
         "window": window,
         "samples_per_second": ours,
@@ -99,18 +100,18 @@ def stream(samples: int) -> dict[str, float]:
         volume=1000.0,
         temperature=300.0,
     )
-    start = perf_counter()
+    start = process_time()
     found = reduce_runs([run], Settings())
-    return _measured(samples, perf_counter() - start, found)
+    return _measured(samples, process_time() - start, found)
 
 
 def file(samples: int, path: Path) -> dict[str, float]:
     """Reduce a .son file."""
     import gkflux
 
-    start = perf_counter()
+    start = process_time()
     found = gkflux.GreenKubo.from_trajectories(path, temperature=300.0)
-    return _measured(samples, perf_counter() - start, found)
+    return _measured(samples, process_time() - start, found)
 
 
 def _measured(samples: int, seconds: float, found: Any) -> dict[str, float]:

@@ -4,8 +4,7 @@ r"""Thermal conductivity: the prefactor, and the result with its error, checks a
 \rangle\, dt
 
 J is the **extensive** heat flux in eV Å/fs. Codes that store J/V are converted by unit on
-the way
-in: mixing them up is a silent factor V² in kappa.
+the way in: mixing them up is a silent factor V² in kappa.
 
 The module is not called ``kappa``, because importing it would hide the function
 `gkflux.kappa`.

@@ -67,8 +67,7 @@ def microcanonical(files: list[FluxFile]) -> list[FluxFile]:
         kinds = ", ".join(sorted({str(f.facts["ensemble"]) for f in files}))
         raise FluxError(
             f"only {kinds} stages: a thermostat damps the correlations of the flux; give "
-            "the "
-            "files of an nve stage, or ask for any ensemble"
+            "the files of an nve stage, or ask for any ensemble"
         )
     return kept
 
@@ -144,7 +143,6 @@ def _continues(first: FluxFile, second: FluxFile) -> bool:
     if second.steps[0] <= first.steps[1]:
         raise FluxError(
             f"{second.path} starts at step {second.steps[0]}, {first.path}, which it "
-            "continues, "
-            f"ends at step {first.steps[1]}: the steps overlap"
+            f"continues, ends at step {first.steps[1]}: the steps overlap"
         )
     return True

@@ -169,8 +169,7 @@ def _cumulative(result: "GreenKubo") -> Picture:
     caption = (
         "Integral of the autocorrelation up to each time, mean of the components, as it is "
         "and filtered; the "
-        "band is the "
-        "95 % interval of the blocks, the horizontal line the value quoted."
+        "band is the 95 % interval of the blocks, the horizontal line the value quoted."
     )
     if result.settings["currents"] > 1:
         caption += (
@@ -222,8 +221,7 @@ def _autocorrelation(result: "GreenKubo") -> Picture:
     bottom.set_xlim(0, time[-1] * factor)
     caption = (
         "Normalised autocorrelation of the heat flux, linear above and logarithmic "
-        "below; where "
-        "the filtered curve first falls below zero the integral is cut."
+        "below; where the filtered curve first falls below zero the integral is cut."
     )
     return _finish("autocorrelation", "Heat-flux autocorrelation", caption, figure)
 
@@ -260,8 +258,7 @@ def _spectrum(result: "GreenKubo") -> Picture:
     _legend(figure, axis)
     caption = (
         "Spectral density of the heat flux in units of κ: its limit at zero frequency is "
-        "κ. "
-        "The fit covers the series decimated to f*, whose block means damp it there."
+        "κ. The fit covers the series decimated to f*, whose block means damp it there."
     )
     return _finish("spectrum", "Flux spectrum", caption, figure)
 
@@ -283,8 +280,7 @@ def _cutoffs(result: "GreenKubo") -> Picture:
     _legend(figure, axis)
     caption = (
         "κ against the number of cepstral coefficients, with its 95 % interval. Left of "
-        "the "
-        "plateau it is biased, right of it only noisier."
+        "the plateau it is biased, right of it only noisier."
     )
     return _finish("cutoffs", "Choice of the cepstral cut-off", caption, figure)
 
@@ -309,8 +305,7 @@ def _decimations(result: "GreenKubo") -> Picture | None:
     _legend(figure, axis)
     caption = (
         "κ against the frequency to which the series is decimated, with its 95 % "
-        "interval: it "
-        "should not depend on it."
+        "interval: it should not depend on it."
     )
     return _finish("decimations", "Choice of f*", caption, figure)
 
@@ -341,8 +336,7 @@ def _scatter(result: "GreenKubo") -> Picture:
     axis.grid(axis="y", visible=False)
     caption = (
         "Every estimator with its 95 % interval, and the values of single blocks and "
-        "replicas; "
-        "the line is the value quoted, the shade its 95 % interval."
+        "replicas; the line is the value quoted, the shade its 95 % interval."
     )
     return _finish("scatter", "Methods, blocks and replicas", caption, figure)
 

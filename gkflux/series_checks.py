@@ -57,8 +57,7 @@ def spacing(data: Reduced) -> Check:
         "spacing",
         "warn",
         f"{gaps} gaps in the series, {every} apart elsewhere; no correlation is taken "
-        "across a "
-        "gap, and what follows it counts as another run",
+        "across a gap, and what follows it counts as another run",
     )
 
 
@@ -96,8 +95,7 @@ def aliasing(spectrum: Float, frequency: Float) -> Check:
     edge = float(smooth[-1] / smooth.max())
     words = (
         f"{100 * share:.1f} % of the power above 0.8 Nyquist ({0.8 * frequency[-1]:.3g} "
-        "THz), "
-        f"density at the edge {100 * edge:.1f} % of the maximum"
+        f"THz), density at the edge {100 * edge:.1f} % of the maximum"
     )
     if share <= 0.05 and edge <= 0.02:
         return Check("aliasing", "pass", words)
@@ -189,8 +187,7 @@ def mean_flux(data: Reduced, found: Analysis) -> Check:
             "mean flux",
             "warn",
             "the mean was taken off the flux before: give the flux as it is, kappa needs "
-            "the "
-            "fluctuations of the mean and removes what is left of it",
+            "the fluctuations of the mean and removes what is left of it",
         )
     if z <= limit:
         return Check("mean flux", "pass", f"the mean flux is zero within {z:.1f} sigma")
@@ -225,6 +222,5 @@ def diffusion(data: Reduced) -> Check | None:
         "diffusion",
         "warn",
         "species diffuse and no mass currents were given: kappa of a mixture is then too "
-        "large "
-        "(molten NaCl: 0.644 instead of 0.498); give currents=",
+        "large (molten NaCl: 0.644 instead of 0.498); give currents=",
     )

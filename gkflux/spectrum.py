@@ -16,8 +16,7 @@ run is dropped, and counted.
 
 Sums over segments of different runs simply add, in any order, so `update`, `merge` and
 `finalize` are exact. The two-sided density at zero frequency is the integral over all
-times of the
-autocorrelation: kappa = prefactor * S(0) / 2.
+times of the autocorrelation: kappa = prefactor * S(0) / 2.
 """
 
 from dataclasses import dataclass, field

@@ -145,8 +145,7 @@ def check_temperatures(surveys: Sequence[Survey]) -> None:
         raise FluxError(
             f"{low.run.name} has T = {low.temperature:.1f} K, {high.run.name} has "
             f"{high.temperature:.1f} K; runs at different temperatures are not pooled: "
-            "reduce "
-            "them one by one"
+            "reduce them one by one"
         )
 
 

@@ -95,8 +95,7 @@ def _with_flux(paths: str | Path | Iterable[str | Path]) -> list[str]:
         if not useful:
             raise FluxError(
                 f"{entry}: {len(found)} files, none of them with a field heat_flux; "
-                "record it "
-                "with `heat_flux = { every = 2 }` in the stage"
+                "record it with `heat_flux = { every = 2 }` in the stage"
             )
         chosen += useful
     return chosen
@@ -112,8 +111,7 @@ def _open(path: str) -> FluxFile:
         if "heat_flux" not in trajectory.fields:
             raise FluxError(
                 f"{path}: no field heat_flux, only {', '.join(trajectory.fields)}; "
-                "record it "
-                "with `heat_flux = { every = 2 }` in the stage"
+                "record it with `heat_flux = { every = 2 }` in the stage"
             )
         metadata, field = trajectory.metadata, trajectory.fields["heat_flux"]
         steps = trajectory["heat_flux"].steps

@@ -121,8 +121,8 @@ def cepstrum(
 
     Raises:
         ValueError: a length that is not that of the spectrum.
-        FluxError: a bin without power: the
-            mean of the series was removed, or the series is constant.
+        FluxError: a bin without power: the mean of the series was removed, or the series
+            is constant.
     """
     if len(power) != length // 2 + 1:
         raise ValueError(f"{len(power)} bins do not belong to segments of {length} samples")
@@ -130,8 +130,7 @@ def cepstrum(
         where = int(np.argmin(power > 0))
         raise FluxError(
             f"the flux has no power at bin {where} of its spectrum: it is constant, or "
-            "its mean "
-            "was removed"
+            "its mean was removed"
         )
     twice = _self_conjugate(length)
     shape = np.where(twice, dof / 2, dof)
