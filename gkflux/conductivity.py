@@ -1,7 +1,8 @@
 r"""Thermal conductivity: the prefactor, and the result with its error, checks and verdict.
 
-.. math:: \kappa_{ab} = \frac{1}{k_B T^2 V} \int_0^\infty \langle J_a(t)\, J_b(0)
-\rangle\, dt
+.. math::
+    \kappa_{ab} = \frac{1}{k_B T^2 V}
+        \int_0^\infty \langle J_a(t)\, J_b(0) \rangle\, dt
 
 J is the **extensive** heat flux in eV Å/fs. Codes that store J/V are converted by unit on
 the way in: mixing them up is a silent factor V² in kappa.
@@ -41,8 +42,9 @@ def kappa(
 ) -> GreenKubo:
     r"""Estimate the thermal conductivity of heat fluxes in memory.
 
-    .. math:: \kappa_{ab} = \frac{1}{k_B T^2 V} \int_0^\infty \langle J_a(t)\, J_b(0)
-    \rangle\, dt
+    .. math::
+        \kappa_{ab} = \frac{1}{k_B T^2 V}
+            \int_0^\infty \langle J_a(t)\, J_b(0) \rangle\, dt
 
     Args:
         flux: extensive heat flux, eV Å/fs, shape (n, 3); or a list of such arrays, or an
