@@ -161,7 +161,9 @@ def fit_taps(rows: Array, count: int) -> tuple[int, ...]:
     if len(steps) < 4 * count:
         return ()
     lagged = [steps[free - j : len(steps) - j].ravel() for j in range(count)]
-    gram = np.array([[np.vdot(a, b) for b in lagged] for a in lagged])
+    # not vdot: the threads of a BLAS, called from a thread for each of many files, wait for
+    # one another a hundred times longer than they work
+    gram = np.array([[np.einsum("i,i->", a, b) for b in lagged] for a in lagged])
     system = gram[1:, 1:] + 1e-12 * np.trace(gram) * np.eye(free)
     try:
         weights = np.linalg.solve(system, gram[1:, 0])
