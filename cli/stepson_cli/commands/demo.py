@@ -137,7 +137,7 @@ def _farewell(demo: "Demo", folder: Path, seconds: float, terminal: Terminal) ->
     from stepson_cli.quantities import duration
 
     _heading(terminal, f"Done in {duration(seconds)}")
-    terminal.say(f"For comparison: {demo.reference} W/(m K).")
+    terminal.say(f"For comparison: {demo.reference}")
     terminal.say("Next: look at the report, then make the configuration your own:")
     for path in (folder / "report.html", folder / f"{demo.name}.toml"):
         terminal.say(f"  {path}")
