@@ -7,6 +7,8 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from gkflux.dynamics.guards import UnstableError
 from gkflux.dynamics.provenance import ChangedRunError
 from gkflux.dynamics.replicas import start_steps
 from gkflux.errors import FluxError
+from gkflux.system import System
 from stepson.errors import WriterError
 from tests.gkflux.dynamics.harmonic import oscillators
 from tests.gkflux.dynamics.runs import (
@@ -358,3 +361,62 @@ def test_start_steps_are_those_of_the_design() -> None:
     even = TWO_STAGES.replace("starts = { spacing = 40 }\n", "")
     stages = parse(even, Path("x")).stage
     assert start_steps(stages[1], stages[0]) == [201, 251, 301]
+
+
+CHAIN = """
+[system]
+structure = "none"
+temperature = 300
+[potential]
+model = "none"
+[[stage]]
+name = "a"
+ensemble = "langevin"
+timestep = 2.0
+steps = 50
+friction = 0.02
+replicas = 2
+record = { every = 10, fields = [] }
+[[stage]]
+name = "b"
+ensemble = "langevin"
+timestep = 1.0
+steps = 50
+friction = 0.02
+temperature = 200
+replicas = 2
+[output]
+folder = "out"
+commit_steps = 20
+"""
+
+
+def test_replicas_go_on_from_their_own_last_state(tmp_path: Path) -> None:
+    cluster = System(positions=oscillators().positions, numbers=[18] * 4)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    perform(whole, CHAIN, system=cluster)
+    for k in range(2):
+        with (
+            stepson.open(whole / "a" / f"{k:02d}" / "md.son") as before,
+            stepson.open(whole / "b" / f"{k:02d}" / "md.son") as after,
+        ):
+            assert list(before.fields) == ["energy", "energy_kinetic", "temperature"]
+            assert before.metadata["cell"] is None
+            assert before.metadata["degrees_of_freedom"] == 12
+            assert after.metadata["temperature"] == 200
+            assert after.metadata["start"]["uuid"] == before.uuid
+            assert after["energy"][0] == before["energy"][-1]
+            assert after["energy_kinetic"][0] == before["energy_kinetic"][-1]
+    for calls in (30, 40, 12):
+        stop, count = threading.Event(), iter(range(calls))
+        each = partial(_stop_at_end, count, stop)
+        perform(broken, CHAIN, system=cluster, potential=Counting(each), stop=stop)
+    perform(broken, CHAIN, system=cluster)
+    assert_same_files(whole, broken)
+    zero, one = (contents(whole / "a" / f"0{k}" / "md.son") for k in range(2))
+    assert zero["energy"] != one["energy"]
+
+
+def _stop_at_end(count: Iterator[int], stop: threading.Event) -> None:
+    if next(count, None) is None:
+        stop.set()
