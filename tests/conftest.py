@@ -18,5 +18,7 @@ def shared_data() -> Path:
     """The folder of real input by others, which is not part of the project."""
     folder = _data_folder()
     if folder is None:
-        pytest.skip("no validation data: set STEPSON_DATA to the folder that holds zro2/, sportran/")
+        pytest.skip(
+            "no validation data: set STEPSON_DATA to the folder that holds zro2/, sportran/"
+        )
     return folder

@@ -10,7 +10,9 @@ HEAVY = ("torch", "dask", "click", "rich", "ase", "blosc2", "scipy", "matplotlib
 
 def _modules_after(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(chr(10).join(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
     return {name.partition(".")[0] for name in run.stdout.split()}
 
 
@@ -24,5 +26,5 @@ def test_gkflux_imports_torch_only_when_it_is_used() -> None:
 
 
 def test_the_console_starts_without_the_physics() -> None:
-    modules = _modules_after("import stepson_cli.main")
-    assert not modules & {"torch", "dask", "ase", "blosc2", "scipy", "matplotlib", "numba", "gkflux"}
+    heavy = {"torch", "dask", "ase", "blosc2", "scipy", "matplotlib", "numba", "gkflux"}
+    assert not _modules_after("import stepson_cli.main") & heavy
