@@ -1,0 +1,74 @@
+"""One line on what the data are worth: converged, how much more is needed, or no error bar.
+
+What counts is the length of the data in correlation times, times the independent
+components: below 2500 the error bars of every method are too small (they cover 74 to 88 %
+of a claimed 95 % on a process with a slow and two fast modes), below 50 they mean nothing
+and none is given.
+"""
+
+from math import isfinite
+
+import numpy as np
+
+from gkflux.analysis import Analysis
+from gkflux.estimators.estimate import quantile
+from gkflux.plan import Settings
+from gkflux.reduce import Reduced
+
+__all__ = ["CONVERGED", "NO_ERROR", "correlation_times", "verdict", "written"]
+
+CONVERGED = 2500.0
+"""Independent components x length, in correlation times, from where the error bar is
+calibrated."""
+NO_ERROR = 50.0
+"""Below it no error bar is given at all."""
+
+
+def correlation_times(data: Reduced, found: Analysis) -> float:
+    """Independent components x length of all runs, in correlation times."""
+    samples = sum(s.samples for s in data.surveys)
+    return found.components * samples * data.spacing / found.tau
+
+
+def verdict(data: Reduced, found: Analysis, settings: Settings) -> tuple[str, str]:
+    """Return status and one line: converged, how much more data, or why no error bar."""
+    length = correlation_times(data, found)
+    tau = f"tau = {written(found.tau)}"
+    if length < NO_ERROR:
+        return "no error bar", (
+            f"no error bar: the data are {length:.0f} correlation times long ({tau}), "
+            f"at least {NO_ERROR:.0f} are needed for one, {CONVERGED:.0f} for a sound one"
+        )
+    if length < CONVERGED:
+        return "error too small", (
+            f"error bar too small: the data are {length:.0f} correlation times long "
+            f"({tau}), it "
+            f"is sound from {CONVERGED:.0f}; about {_times(CONVERGED / length)} as much "
+            "data are needed"
+        )
+    relative = found.record.half_width() / quantile(0.95, np.inf) / abs(found.record.kappa)
+    percent = f"{100 * relative:.{0 if relative > 0.095 else 1}f} %"
+    if not isfinite(relative):
+        return (
+            "no error bar",
+            f"no error bar: {found.record.method} gives none from these data",
+        )
+    if relative > settings.relative_error * 1.005:
+        times = _times((relative / settings.relative_error) ** 2)
+        return "more data needed", (
+            f"more data needed: the error bar is sound but {percent} of kappa; "
+            f"{100 * settings.relative_error:.3g} % needs about {times} as much data "
+            f"({tau}, {length:.0f} correlation times)"
+        )
+    return "converged", (
+        f"converged: {percent} error from {length:.0f} correlation times ({tau})"
+    )
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.1f} times" if factor < 10 else f"{factor:.0f} times"
+
+
+def written(value: float) -> str:
+    """Write a time in fs or ps."""
+    return f"{value:.3g} fs" if value < 1000 else f"{value / 1000:.3g} ps"
