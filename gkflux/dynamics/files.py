@@ -10,7 +10,7 @@ from gkflux.dynamics.reporting import Reporter
 from gkflux.system import System
 from stepson import Field, Writer
 
-__all__ = ["create_file", "note_continuation"]
+__all__ = ["create_file", "note_continuation", "open_file"]
 
 DECISIVE = ("machine", "threads", "numba_threads", "blas", "device")
 LIBRARIES = ("numpy", "torch", "numba", "vesin")
@@ -42,6 +42,11 @@ def create_file(
     writer.checkpoint(checkpoint)
     writer.commit(wait=True)
     return writer
+
+
+def open_file(path: Path) -> Writer:
+    """Take the lock of a file, to go on after its last commit; commits are the caller's."""
+    return stepson.open(path, "a", commit="manual", threaded=False)
 
 
 def note_continuation(

@@ -20,7 +20,7 @@ from gkflux.dynamics.checkpoint import batch_state, pack
 from gkflux.dynamics.config import StageConfig
 from gkflux.dynamics.context import RunContext, first_starts, make_engine
 from gkflux.dynamics.engine import Engine
-from gkflux.dynamics.files import create_file, note_continuation
+from gkflux.dynamics.files import create_file, note_continuation, open_file
 from gkflux.dynamics.guards import Drift, Hops
 from gkflux.dynamics.live_kappa import LiveKappa
 from gkflux.dynamics.loop import Pace, StageLoop
@@ -200,7 +200,7 @@ class StageRun:
         """Lock and read what exists, create what does not; return where to begin."""
         held: list[Held | None] = []
         for path in self.files:
-            writer = stepson.open(path, "a") if path.exists() else None
+            writer = open_file(path) if path.exists() else None
             if writer is not None:
                 stack.callback(writer.abandon)
                 note_continuation(

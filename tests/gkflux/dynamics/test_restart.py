@@ -178,6 +178,25 @@ def test_files_one_epoch_apart_meet_again(unbroken: Path, tmp_path: Path) -> Non
     assert_same_files(unbroken, tmp_path)
 
 
+def test_only_the_loop_commits_after_a_restart_too(tmp_path: Path) -> None:
+    """More frames than a block holds, then a crash: nothing was committed in between."""
+    text = STEADY.replace("commit_steps = 50", "").replace("every = 5", "every = 1")
+    reached = stopped_after(tmp_path, 301 + 1 + 100, text).step
+    count = iter(range(300))
+
+    def crash() -> None:
+        if next(count, None) is None:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        perform(tmp_path, text, potential=Counting(crash))
+    for file in tmp_path.glob("cold/*/md.son"):
+        with stepson.open(file) as trajectory:
+            assert trajectory.steps[-1] == reached
+            assert trajectory.checkpoint_steps[-1] == reached
+    assert perform(tmp_path, text).finished
+
+
 def test_a_missing_file_is_computed_again(unbroken: Path, tmp_path: Path) -> None:
     stopped_after(tmp_path, 301 + 1 + 250)
     (tmp_path / "cold" / "01" / "md.son").unlink()
