@@ -13,6 +13,7 @@ under ``-q`` except messages.
 
 import threading
 import time
+from bisect import bisect
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,11 +25,13 @@ from stepson_cli.views import run as views
 if TYPE_CHECKING:
     from types import TracebackType
 
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import RenderableType
 
     from gkflux.dynamics.progress import Progress
 
-__all__ = ["Display", "LiveDisplay", "PlainDisplay", "display"]
+__all__ = ["Display", "DriftHistory", "LiveDisplay", "PlainDisplay", "display"]
 
 REFRESH = 0.25  # s between two drawings
 SHARE = 50  # drawing may take one part in so many of the time
@@ -64,6 +67,35 @@ def display(terminal: Terminal, title: str) -> Display:
     return LiveDisplay(terminal, title) if terminal.live else PlainDisplay(terminal)
 
 
+class DriftHistory:
+    """Remembers the drifts of a stage, to tell a slope from the noise of its beginning.
+
+    The error of a fitted slope falls as time to the power 3/2, so the change since half of
+    the time is about three times the error that is left: good enough for a colour.
+    """
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._steps: list[int] = []
+        self._drifts: list[NDArray[np.float64]] = []
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def add(self, progress: "Progress") -> None:
+        """Take a state; kept only where time has grown by a tenth, so that few are."""
+        if progress.stage != self._stage:
+            self._stage, self._steps, self._drifts = progress.stage, [], []
+        if not self._steps or progress.step > 1.1 * self._steps[-1]:
+            self._steps.append(progress.step)
+            self._drifts.append(progress.energy_drift)
+
+    def half(self, step: int) -> "NDArray[np.float64] | None":
+        """The drifts at about half of a step, or None where they are not known."""
+        place = bisect(self._steps, step // 2) - 1
+        return self._drifts[place] if place >= 0 else None
+
+
 class LiveDisplay:
     """A frame that redraws itself, with finished stages and messages standing above it."""
 
@@ -76,6 +108,7 @@ class LiveDisplay:
         self._began = time.monotonic()
         self._progress: Progress | None = None
         self._above: deque[RenderableType] = deque()
+        self._history = DriftHistory()
         self._over = threading.Event()
         self._live = Live(
             console=self._console, auto_refresh=False, get_renderable=self._frame
@@ -104,6 +137,7 @@ class LiveDisplay:
             self._above.append(views.stage_line(last))
         if progress.message is not None:
             self._above.append(views.message_line(progress.message))
+        self._history.add(progress)
         self._progress = progress
 
     def _frame(self) -> "RenderableType":
@@ -117,6 +151,7 @@ class LiveDisplay:
             width=self._console.width,
             elapsed=elapsed,
             stopping=self.stopping,
+            earlier=self._history.half(self._progress.step),
         )
 
     def _refresh(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from gkflux.dynamics.progress import Progress, RunSummary
-from stepson_cli.live import LiveDisplay, PlainDisplay, display
+from stepson_cli.live import DriftHistory, LiveDisplay, PlainDisplay, display
 from stepson_cli.terminal import PALETTE, Terminal
 from stepson_cli.views import run as views
 
@@ -107,14 +107,46 @@ def test_replicas_that_do_not_fit_are_counted() -> None:
     assert "all" in text
 
 
+WARNED, ALARMED = "\x1b[33m", "\x1b[1;31m"
+
+
+def colours(progress: Progress, earlier: float | None) -> set[str]:
+    """The colours of the row of the only replica."""
+    before = None if earlier is None else np.array([earlier])
+    frame = views.run_frame(progress, title="x", earlier=before)
+    drift = f"{progress.energy_drift[0]:+.2f}"
+    row = next(x for x in rendered(frame, colour=True).splitlines() if drift in x)
+    return {code for code in (WARNED, ALARMED) if code in row}
+
+
 @pytest.mark.parametrize(
-    ("drift", "code"), [(0.1, ""), (12.0, "\x1b[33m"), (90.0, "\x1b[1;31m")]
+    ("drift", "found"),
+    [(0.1, set()), (12.0, {WARNED}), (-12.0, {WARNED}), (90.0, {ALARMED})],
 )
-def test_drifting_replicas_change_colour(drift: float, code: str) -> None:
-    frame = views.run_frame(a_progress(1, energy_drift=np.array([drift])), title="x")
-    row = next(x for x in rendered(frame, colour=True).splitlines() if f"{drift:+.2f}" in x)
-    assert code in row
-    assert ("\x1b[33m" in row or "\x1b[1;31m" in row) == bool(code)
+def test_drifting_replicas_change_colour(drift: float, found: set[str]) -> None:
+    assert colours(a_progress(1, energy_drift=np.array([drift])), 0.99 * drift) == found
+
+
+def test_a_drift_is_judged_when_it_is_known() -> None:
+    drifting = a_progress(1, energy_drift=np.array([12.0]))
+    assert colours(drifting, None) == set()
+    assert colours(drifting, np.nan) == set()
+    assert colours(drifting, -8.0) == set()  # it has changed a lot since half of the time
+    assert colours(replace(drifting, step=1000), 12.0) == set()  # 5 ps
+
+
+def test_the_history_remembers_half_of_the_time_with_few_entries() -> None:
+    history = DriftHistory()
+    assert history.half(100) is None
+    for step in range(0, 50_001, 10):
+        history.add(a_progress(1, step=step, energy_drift=np.array([float(step)])))
+    for step in (1000, 12_340, 50_000):
+        found = history.half(step)
+        assert found is not None
+        assert step / 2 / 1.2 < found[0] <= step / 2
+    assert len(history) < 150
+    history.add(a_progress(1, stage="next"))
+    assert len(history) == 1
 
 
 def test_what_is_not_known_yet_is_a_dash() -> None:

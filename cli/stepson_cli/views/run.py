@@ -13,7 +13,7 @@ function           shows
 """
 
 import shlex
-from math import isfinite
+from math import isfinite, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +26,11 @@ from rich.text import Text
 from stepson_cli.quantities import count, duration, nearby, plural, simulated, size
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gkflux.dynamics.progress import Progress, RunSummary
+
+    Drifts = NDArray[np.float64]
 
 __all__ = [
     "message_line",
@@ -42,6 +46,7 @@ __all__ = [
 # where the guards of the dynamics warn, and where they stop.
 DRIFT_WARNS = 0.02
 DRIFT_STOPS = 0.20
+JUDGED_FROM = 10.0  # ps: before that the guards do not judge, either
 MINIMUM_ROWS = 2
 WIDE = 72  # columns that four columns of numbers need
 
@@ -62,6 +67,7 @@ def run_frame(
     width: int = 80,
     elapsed: float = 0.0,
     stopping: bool = False,
+    earlier: "Drifts | None" = None,
 ) -> RenderableType:
     """Draw the live frame.
 
@@ -72,12 +78,14 @@ def run_frame(
         width: columns of the terminal; a narrow one gets the last lines in two columns.
         elapsed: seconds since the command began.
         stopping: a stop was asked for and has not happened yet.
+        earlier: drifts at half the time, ``(replicas,)``: one that has changed much since
+            is not judged.
     """
     return Group(
         _header(progress, title),
         _stage(progress, elapsed, stopping),
         Padding(_bar(progress), (0, 0, 1, 0)),
-        _replicas(progress, max(rows, MINIMUM_ROWS)),
+        _replicas(progress, max(rows, MINIMUM_ROWS), earlier),
         "",
         _pace(progress, 4 if width >= WIDE else 2),
         "",  # where the terminal writes ^C, so that it does not push the frame
@@ -190,7 +198,7 @@ def _bar(progress: "Progress") -> ProgressBar:
     )
 
 
-def _replicas(progress: "Progress", rows: int) -> Table:
+def _replicas(progress: "Progress", rows: int, earlier: "Drifts | None") -> Table:
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="quiet")
     names = ("replica", "temperature", "drift", "kappa so far")
     units = ("", "K", "K/ns", "W/(m K)")
@@ -199,7 +207,8 @@ def _replicas(progress: "Progress", rows: int) -> Table:
         table.add_column(f"{name}\n{unit}", justify="right", no_wrap=True, min_width=7)
     shown = progress.replicas if progress.replicas <= rows else rows - 1
     for i in range(shown):
-        table.add_row(*_replica(progress, i))
+        before = nan if earlier is None else float(earlier[i])
+        table.add_row(*_replica(progress, i, before))
     if shown < progress.replicas:
         table.add_row("…", f"{progress.replicas - shown} more", "", "", style="quiet")
     if progress.replicas > 1:
@@ -208,9 +217,9 @@ def _replicas(progress: "Progress", rows: int) -> Table:
     return table
 
 
-def _replica(progress: "Progress", index: int) -> tuple[Text, ...]:
+def _replica(progress: "Progress", index: int, before: float) -> tuple[Text, ...]:
     drift = float(progress.energy_drift[index])
-    style = _drift_style(progress, drift)
+    style = _drift_style(progress, drift, before)
     return (
         Text(str(index), style),
         Text(_fixed(progress.temperature[index], ".1f")),
@@ -228,12 +237,16 @@ def _all(progress: "Progress") -> tuple[Text, ...]:
     return (Text("all", "title"), *(Text(text, "title") for text in texts))
 
 
-def _drift_style(progress: "Progress", drift: float) -> str:
-    """Colour a replica by how much its drift heats it until the stage ends."""
-    heating = abs(drift) * progress.steps * progress.timestep * 1e-6 / progress.target
-    if not isfinite(heating) or heating < DRIFT_WARNS:
+def _drift_style(progress: "Progress", drift: float, before: float) -> str:
+    """Colour a replica by how much its drift, once known, heats it in this stage."""
+    share = progress.steps * progress.timestep * 1e-6 / progress.target
+    heating, change = abs(drift) * share, abs(drift - before) * share
+    if progress.time < JUDGED_FROM or not isfinite(change):
         return ""
-    return "warning" if heating < DRIFT_STOPS else "bad"
+    for limit, style in ((DRIFT_STOPS, "bad"), (DRIFT_WARNS, "warning")):
+        if heating > limit and change < limit:
+            return style
+    return ""
 
 
 def _pace(progress: "Progress", columns: int) -> Table:
