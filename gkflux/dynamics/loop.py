@@ -22,7 +22,8 @@ from gkflux.dynamics.reporting import Reporter
 
 __all__ = ["Pace", "StageLoop"]
 
-WAITING = 32 << 20
+WAITING = 48 << 20
+"""Bytes of all replicas that may wait; two more epochs can be under way to the disk."""
 
 
 @dataclass(frozen=True)
