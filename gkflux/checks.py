@@ -11,9 +11,9 @@ import numpy as np
 from gkflux.analysis import Analysis
 from gkflux.estimators.blocks import z_halves
 from gkflux.estimators.composed import ANISOTROPIC
-from gkflux.estimators.estimate import rounded
 from gkflux.plan import Settings
 from gkflux.reduce import Reduced
+from gkflux.rounding import rounded
 from gkflux.series_checks import (
     Check,
     Status,
@@ -26,7 +26,7 @@ from gkflux.series_checks import (
     temperature,
     thermodynamics,
 )
-from gkflux.verdict import CONVERGED, NO_ERROR, correlation_times, written
+from gkflux.verdict import CONVERGED, NO_ERROR, correlation_times, more, written
 
 __all__ = ["Check", "Status", "aliasing", "make_checks"]
 
@@ -79,7 +79,7 @@ def _length(data: Reduced, found: Analysis) -> Check:
         "length",
         "warn" if times >= NO_ERROR else "fail",
         f"{words}, {CONVERGED:.0f} are needed for a sound error: run about "
-        f"{CONVERGED / times:.1f} times as long",
+        f"{more(CONVERGED / times)} as long",
     )
 
 

@@ -14,7 +14,8 @@ import scipy
 import stepson
 from gkflux.checks import Check
 from gkflux.correlate import Float
-from gkflux.estimators.estimate import Estimate, quantile, rounded
+from gkflux.estimators.estimate import Estimate, quantile
+from gkflux.rounding import rounded
 from stepson.units import BOLTZMANN, CONDUCTIVITY
 
 __all__ = ["GreenKubo", "prefactor"]

@@ -13,8 +13,8 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from gkflux.estimators.estimate import rounded
 from gkflux.report_figures import Picture, pictures
+from gkflux.rounding import rounded, rounded_interval
 
 if TYPE_CHECKING:
     from gkflux.green_kubo import GreenKubo
@@ -105,7 +105,7 @@ def _verdict(verdict: str) -> tuple[str, str]:
 
 def _facts(result: "GreenKubo") -> str:
     low, high = result.interval(0.95)
-    parts = [] if not isfinite(low) else [f"95 % interval {low:.4g} to {high:.4g}"]
+    parts = [] if not isfinite(low) else [f"95 % interval {rounded_interval(low, high)}"]
     parts += [
         f"T = {result.temperature:.1f} K",
         f"V = {result.volume:.1f} Å³",
@@ -135,8 +135,7 @@ def _tensor(result: "GreenKubo") -> str:
 def _methods(result: "GreenKubo") -> str:
     rows = []
     for name, one in result.methods.items():
-        low, high = one.interval(0.95)
-        span = f"{low:.4g} to {high:.4g}" if isfinite(low) else "none"
+        span = rounded_interval(*one.interval(0.95))
         rows.append([name.replace("_", " "), rounded(one.kappa, one.std), span])
     return _table(["method", "κ ± standard error", "95 % interval"], rows)
 

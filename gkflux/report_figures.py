@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gkflux.correlate import Float
-from gkflux.estimators.estimate import Estimate, quantile, rounded
+from gkflux.estimators.estimate import Estimate, quantile
 from gkflux.estimators.first_dip import smooth
+from gkflux.rounding import rounded
 
 if TYPE_CHECKING:
     from gkflux.green_kubo import GreenKubo

@@ -6,7 +6,7 @@ of a claimed 95 % on a process with a slow and two fast modes), below 50 they me
 and none is given.
 """
 
-from math import isfinite
+from math import ceil, isfinite
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from gkflux.estimators.estimate import quantile
 from gkflux.plan import Settings
 from gkflux.reduce import Reduced
 
-__all__ = ["CONVERGED", "NO_ERROR", "correlation_times", "verdict", "written"]
+__all__ = ["CONVERGED", "NO_ERROR", "correlation_times", "more", "verdict", "written"]
 
 CONVERGED = 2500.0
 """Independent components x length, in correlation times, from where the error bar is
@@ -43,7 +43,7 @@ def verdict(data: Reduced, found: Analysis, settings: Settings) -> tuple[str, st
         return "error too small", (
             f"error bar too small: the data are {length:.0f} correlation times long "
             f"({tau}), it "
-            f"is sound from {CONVERGED:.0f}; about {_times(CONVERGED / length)} as much "
+            f"is sound from {CONVERGED:.0f}; about {more(CONVERGED / length)} as much "
             "data are needed"
         )
     relative = found.record.half_width() / quantile(0.95, np.inf) / abs(found.record.kappa)
@@ -54,7 +54,7 @@ def verdict(data: Reduced, found: Analysis, settings: Settings) -> tuple[str, st
             f"no error bar: {found.record.method} gives none from these data",
         )
     if relative > settings.relative_error * 1.005:
-        times = _times((relative / settings.relative_error) ** 2)
+        times = more((relative / settings.relative_error) ** 2)
         return "more data needed", (
             f"more data needed: the error bar is sound but {percent} of kappa; "
             f"{100 * settings.relative_error:.3g} % needs about {times} as much data "
@@ -65,8 +65,10 @@ def verdict(data: Reduced, found: Analysis, settings: Settings) -> tuple[str, st
     )
 
 
-def _times(factor: float) -> str:
-    return f"{factor:.1f} times" if factor < 10 else f"{factor:.0f} times"
+def more(factor: float) -> str:
+    """Write a factor of at least one, rounded up: fewer data would not do."""
+    tenths = ceil(10 * factor) / 10
+    return f"{tenths:.1f} times" if tenths < 10 else f"{ceil(factor)} times"
 
 
 def written(value: float) -> str:

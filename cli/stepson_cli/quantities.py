@@ -15,26 +15,7 @@ __all__ = [
     "shorten",
     "simulated",
     "size",
-    "with_error",
 ]
-
-
-def with_error(value: float, error: float) -> str:
-    """Round a value and its standard error together, to two digits of the error.
-
-    Args:
-        value: any number; "undetermined" is printed where it is not finite.
-        error: its standard error; where it is not finite or zero the value stands alone.
-    """
-    if not isfinite(value):
-        return "undetermined"
-    if not isfinite(error) or error <= 0:
-        return plain(value)
-    decimals = 1 - floor(log10(error))
-    if round(error, decimals) >= 10.0 ** (2 - decimals):  # 0.0996 rounds to 0.10, not 0.100
-        decimals -= 1
-    shown = max(decimals, 0)
-    return f"{round(value, decimals):.{shown}f} ± {round(error, decimals):.{shown}f}"
 
 
 def plain(value: float, digits: int = 3) -> str:

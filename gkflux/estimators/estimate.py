@@ -9,7 +9,7 @@ from scipy import stats
 
 from gkflux.correlate import Float
 
-__all__ = ["Estimate", "mean_estimate", "quantile", "rounded"]
+__all__ = ["Estimate", "mean_estimate", "quantile"]
 
 
 @dataclass(frozen=True)
@@ -53,26 +53,3 @@ def mean_estimate(method: str, values: Float, **details: float | int | str) -> E
     return Estimate(
         method, mean, std, float(max(0, count - 1)), {"values": count, **details}
     )
-
-
-def rounded(value: float, error: float) -> str:
-    """Write a value and its error with the same number of digits, two of the error.
-
-    Without an error the value has three significant digits.
-    """
-    if not np.isfinite(value):
-        return "not converged"
-    size = max(abs(value), error if np.isfinite(error) else 0.0)
-    if size and not 1e-3 <= size < 1e6:
-        power = int(np.floor(np.log10(size)))
-        if not (np.isfinite(error) and error > 0):
-            return f"{value:.2e}"
-        return f"({rounded(value / 10.0**power, error / 10.0**power)})e{power}"
-    if not (np.isfinite(error) and error > 0):
-        return f"{value:#.3g}".rstrip(".")
-    digits = 1 - int(np.floor(np.log10(error)))
-    if round(error, digits) >= 10 ** (2 - digits):  # 0.0996 rounds to 0.10, not to 0.100
-        digits -= 1
-    if digits <= 0:
-        return f"{round(value, digits):.0f} ± {round(error, digits):.0f}"
-    return f"{value:.{digits}f} ± {error:.{digits}f}"

@@ -10,7 +10,7 @@ from rich.theme import Theme
 
 import gkflux
 from gkflux.conductivity import GreenKubo
-from stepson_cli.quantities import with_error
+from gkflux.rounding import rounded
 from stepson_cli.terminal import PALETTE
 from stepson_cli.views import gk
 
@@ -37,7 +37,7 @@ def rendered(view: RenderableType, width: int = 80) -> str:
 def test_the_headline_is_the_number_with_its_error_and_its_worth() -> None:
     result = reduced()
     first, second, third = rendered(gk.headline(result), 200).splitlines()
-    assert first.startswith(f"kappa = {with_error(result.kappa, result.kappa_std)} W/(m K)")
+    assert first.startswith(f"kappa = {rounded(result.kappa, result.kappa_std)} W/(m K)")
     assert "95 % interval" in first
     assert (second, third) == (result.verdict, result.reason)
 
@@ -56,7 +56,7 @@ def test_every_method_is_listed_and_one_is_of_record() -> None:
     assert len(lines) == len(result.methods)
     assert [line.startswith("*") for line in lines].count(True) == 1
     for line, estimate in zip(lines, result.methods.values(), strict=True):
-        assert with_error(estimate.kappa, estimate.std) in line
+        assert rounded(estimate.kappa, estimate.std) in line
 
 
 def test_the_tensor_has_an_error_for_each_component() -> None:

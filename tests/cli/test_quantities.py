@@ -6,27 +6,6 @@ from stepson_cli import quantities
 
 
 @pytest.mark.parametrize(
-    ("value", "error", "text"),
-    [
-        (0.13123, 0.0123, "0.131 ± 0.012"),
-        (7.0, 1.03, "7.0 ± 1.0"),
-        (1234.5, 98.0, "1234 ± 98"),
-        (0.5, 0.0996, "0.50 ± 0.10"),
-        (123456.0, 1234.0, "123500 ± 1200"),
-        (-0.004, 0.02, "-0.004 ± 0.020"),
-        (2.2, math.nan, "2.20"),
-        (2.2, 0.0, "2.20"),
-        (math.nan, 0.1, "undetermined"),
-        (math.inf, 0.1, "undetermined"),
-    ],
-)
-def test_value_and_error_are_rounded_together(
-    value: float, error: float, text: str
-) -> None:
-    assert quantities.with_error(value, error) == text
-
-
-@pytest.mark.parametrize(
     ("n_bytes", "text"),
     [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (12_345, "12.3 kB"), (1.5e12, "1.50 TB")],
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gkflux
-from gkflux.estimators.estimate import rounded
+from gkflux.rounding import rounded
 
 
 class Page(HTMLParser):

@@ -21,8 +21,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gkflux.rounding import rounded, rounded_interval
 from stepson_cli.plot import Band, plot
-from stepson_cli.quantities import with_error
 
 if TYPE_CHECKING:
     from gkflux.checks import Check
@@ -74,10 +74,10 @@ def headline(result: "GreenKubo") -> Text:
     low, high = result.interval(0.95)
     text = Text.assemble(
         ("kappa = ", "title"),
-        (f"{with_error(result.kappa, result.kappa_std)} {UNIT}", "result"),
+        (f"{rounded(result.kappa, result.kappa_std)} {UNIT}", "result"),
     )
     if isfinite(low) and isfinite(high):
-        text.append(f"   95 % interval {_interval(low, high)}", "quiet")
+        text.append(f"   95 % interval {rounded_interval(low, high)}", "quiet")
     text.append(f"\n{result.verdict}", VERDICT_STYLE.get(result.status, "bad"))
     return text.append(f"\n{result.reason}", "quiet")
 
@@ -89,8 +89,8 @@ def methods(result: "GreenKubo") -> Table:
         chosen = name == result.record.method
         table.add_row(
             f"{'*' if chosen else ' '} {METHOD_NAMES.get(name, name.replace('_', ' '))}",
-            with_error(estimate.kappa, estimate.std),
-            _interval(*estimate.interval(0.95)),
+            rounded(estimate.kappa, estimate.std),
+            rounded_interval(*estimate.interval(0.95)),
             _details(estimate),
             style="title" if chosen else "",
         )
@@ -103,20 +103,18 @@ def tensor(result: "GreenKubo") -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for axis, values, errors in zip("xyz", result.tensor, result.tensor_std, strict=True):
-        table.add_row(
-            axis, *(with_error(v, e) for v, e in zip(values, errors, strict=True))
-        )
+        table.add_row(axis, *(rounded(v, e) for v, e in zip(values, errors, strict=True)))
     return table
 
 
 def cumulative(result: "GreenKubo", *, width: int = 80, unicode: bool = True) -> Text:
-    """Plot the running integral with the band of its blocks and the lag of the cut."""
+    """Plot the filtered integral with the band of its blocks and the lag of the cut.
+
+    Unfiltered, the integral of a solid swings by many times kappa, and nothing else shows.
+    """
     curves = result.curves
     lags = np.asarray(curves["lag_time"], dtype=float) / 1000
-    curve = (
-        np.einsum("kaa->k", curves["kappa_cumulative"])
-        / curves["kappa_cumulative"].shape[1]
-    )
+    curve = np.asarray(curves["kappa_cumulative_filtered"], dtype=float)
     cut = float(result.methods["first_dip"].details.get("cut", np.nan)) / 1000
     shown = _shown(lags, cut)
     return plot(
@@ -127,7 +125,7 @@ def cumulative(result: "GreenKubo", *, width: int = 80, unicode: bool = True) ->
         width=min(width, MAX_PLOT_WIDTH),
         height=PLOT_HEIGHT,
         x_label="ps",
-        y_label=f"cumulative kappa, {UNIT}; the line marks the first dip",
+        y_label=f"cumulative kappa, {UNIT}, filtered; the line marks the first dip",
         unicode=unicode,
     )
 
@@ -167,15 +165,6 @@ def _details(estimate: "Estimate") -> str:
             number = f"{value:.4g}" if isinstance(value, float) else str(value)
             parts.append(f"{name} {number}{unit}")
     return ", ".join(parts)
-
-
-def _interval(low: float, high: float) -> str:
-    """Give both ends as many decimals as half the width deserves."""
-    if not (isfinite(low) and isfinite(high)):
-        return "–"
-    half = with_error((low + high) / 2, (high - low) / 4).split(" ± ")[-1]
-    decimals = len(half.partition(".")[2])
-    return f"{low:.{decimals}f} to {high:.{decimals}f}"
 
 
 def _shown(lags: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]", cut: float) -> int:
