@@ -21,6 +21,7 @@ from gkflux.series_checks import (
     diffusion,
     energy,
     finite,
+    lattice,
     mean_flux,
     spacing,
     temperature,
@@ -47,6 +48,7 @@ def make_checks(data: Reduced, found: Analysis, settings: Settings) -> tuple[Che
         _scan(found),
         thermodynamics(data),
         diffusion(data),
+        lattice(data),
         _aic(found),
         _mode(settings),
     ]

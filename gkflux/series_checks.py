@@ -27,6 +27,7 @@ __all__ = [
     "diffusion",
     "energy",
     "finite",
+    "lattice",
     "mean_flux",
     "spacing",
     "temperature",
@@ -223,4 +224,23 @@ def diffusion(data: Reduced) -> Check | None:
         "warn",
         "species diffuse and no mass currents were given: kappa of a mixture is then too "
         "large (molten NaCl: 0.644 instead of 0.498); give currents=",
+    )
+
+
+def lattice(data: Reduced) -> Check | None:
+    """Look for atoms that left their sites on the reference lattice of the flux."""
+    watched = [s.run.facts["hop"] for s in data.surveys if "hop" in s.run.facts]
+    hops = [hop for hop in watched if hop]
+    if not watched:
+        return None
+    if not hops:
+        words = "every atom stayed at its site on the reference lattice"
+        return Check("lattice", "pass", words)
+    where = ", ".join(f"atom {h['atom']} at step {h['step']} of {h['file']}" for h in hops)
+    return Check(
+        "lattice",
+        "fail",
+        f"atoms left their sites on the reference lattice, first {where}: from there on "
+        "the flux in this gauge is not the heat flux; leave those runs out, or record it "
+        "with gauge = 'none'",
     )

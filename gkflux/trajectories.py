@@ -21,6 +21,7 @@ from gkflux.correlate import Float
 from gkflux.errors import FluxError
 from gkflux.pooling import FluxFile, join, microcanonical, refuse_different, refuse_twice
 from gkflux.runs import Chunk, Run
+from stepson.errors import FormatError
 
 __all__ = ["find_files", "trajectory_runs"]
 
@@ -154,7 +155,21 @@ def _facts(trajectory: stepson.Trajectory, field: stepson.Field) -> dict[str, An
         "formulation": field.attributes.get("formulation"),
         "convective": field.attributes.get("convective"),
         "diffusing": _diffusing(trajectory),
+        **_hop(trajectory),
     }
+
+
+def _hop(trajectory: stepson.Trajectory) -> dict[str, Any]:
+    """Return step and atom of the first hop from the lattice; empty where not known."""
+    if trajectory.fields["heat_flux"].attributes.get("gauge") != "lattice":
+        return {}
+    for step in reversed(trajectory.checkpoint_steps):
+        try:
+            state = trajectory.checkpoint(step)
+        except FormatError:  # damaged: the one before is nearly as good
+            continue
+        return {"hop": state["hop"]} if "hop" in state else {}
+    return {}
 
 
 def _diffusing(trajectory: stepson.Trajectory) -> bool:
@@ -177,6 +192,7 @@ def _run(group: Sequence[FluxFile], temperature: float | None, volume: float | N
     facts["files"] = [file.path for file in group]
     facts["digests"] = [file.facts["digest"] for file in group]
     facts["diffusing"] = any(file.facts["diffusing"] for file in group)
+    facts |= _first_hop(group)
     own = None if first.cell is None else abs(float(np.linalg.det(first.cell)))
     return Run(
         name=first.path,
@@ -188,6 +204,13 @@ def _run(group: Sequence[FluxFile], temperature: float | None, volume: float | N
         temperature=temperature,
         facts=facts,
     )
+
+
+def _first_hop(group: Sequence[FluxFile]) -> dict[str, Any]:
+    """Return the first hop of files that continue one another, with its file."""
+    watched = [file for file in group if "hop" in file.facts]
+    hops = ({**f.facts["hop"], "file": f.path} for f in watched if f.facts["hop"])
+    return {"hop": next(hops, None)} if watched else {}
 
 
 def _chunks(paths: Sequence[str]) -> Iterator[Chunk]:

@@ -9,6 +9,9 @@ positions       ``(n, 3)`` float64, Å, unwrapped
 velocities      ``(n, 3)`` float64, Å/fs, of the same time
 heat            eV received from the thermostat
 drift           ``guards.Drift.sums``
+hop             step and atom of the first hop from the reference lattice,
+                None while all atoms are at home; absent where none is
+                looked for
 =============== ========================================================
 
 Not stored: the neighbour list (results do not depend on when it was built), forces
@@ -21,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from gkflux.dynamics.guards import Drift
+from gkflux.dynamics.guards import Drift, Hops
 from gkflux.dynamics.state import State
 
 __all__ = ["Checkpoint", "batch_state", "equal", "pack"]
@@ -29,7 +32,9 @@ __all__ = ["Checkpoint", "batch_state", "equal", "pack"]
 Checkpoint = dict[str, Any]
 
 
-def pack(state: State, drift: Drift, stage: str) -> list[Checkpoint]:
+def pack(
+    state: State, drift: Drift, stage: str, hops: Hops | None = None
+) -> list[Checkpoint]:
     """Copy the state of every replica."""
     return [
         {
@@ -40,6 +45,7 @@ def pack(state: State, drift: Drift, stage: str) -> list[Checkpoint]:
             "heat": float(state.heat[k]),
             "drift": drift.sums(k),
         }
+        | ({} if hops is None else {"hop": hops.first[k]})
         for k in range(state.replicas)
     ]
 

@@ -3,7 +3,7 @@
 * `check_motion`: a coordinate that is not finite, or an atom that moved in one step further
   than half the cutoff of its potential, stops the run.
 * `Hops`: an atom that left its site on the reference lattice; the heat flux in that
-  gauge means less from there on. A warning.
+  gauge means less from there on. A warning here, and a failed check of Green-Kubo.
 * `Drift`: the slope of the conserved quantity (energy; less the heat of a thermostat). Its
   fluctuations are fast and correlated, so it is averaged over blocks of half a picosecond,
   and a line is fitted to the means. Extrapolated to the length of the stage, and spread
@@ -11,7 +11,8 @@
   warning, above 20 % the run stops: but only once at least 10 ps are there and the
   standard error of that change is below a third of the limit in question.
 
-The sums of the fit are part of a checkpoint, so a restart judges as an unbroken run does.
+The sums of the fit, and the first hop of a replica, are part of its checkpoint: a restart
+judges as an unbroken run does, and whoever reads the file knows.
 """
 
 from dataclasses import dataclass
@@ -23,11 +24,15 @@ from gkflux.errors import FluxError
 from gkflux.system import System
 from stepson.units import BOLTZMANN
 
-__all__ = ["Drift", "DriftError", "Hops", "UnstableError", "check_motion"]
+__all__ = ["Drift", "DriftError", "Hop", "Hops", "UnstableError", "check_motion"]
 
 BLOCK = 500.0
 SHORTEST = 10_000.0
 WARN, STOP = 0.02, 0.20
+
+
+Hop = dict[str, int]
+"""``step`` and ``atom``, as checkpoints and notes hold them."""
 
 
 class UnstableError(FluxError):
@@ -83,23 +88,34 @@ def check_motion(state: State, longest: float, timestep: float) -> None:
 
 
 class Hops:
-    """Watches for atoms that leave their sites on the reference lattice."""
+    """Watches for atoms that leave their sites on the reference lattice.
 
-    def __init__(self, system: System, lattice: Floats) -> None:
+    Attributes:
+        first: by replica, step and atom of its first hop; None while all are at home.
+    """
+
+    def __init__(self, system: System, lattice: Floats, replicas: int) -> None:
         """Begin; ``lattice`` has shape ``(n, 3)``, Å, next to the atoms."""
         from gkflux.flux.gauge import hop_limits
 
         self._lattice, self._limits = lattice, hop_limits(system, lattice)
-        self._seen: set[tuple[int, int]] = set()
+        self.first: list[Hop | None] = [None] * replicas
 
-    def look(self, positions: Floats) -> list[tuple[int, int]]:
-        """Return ``(replica, atom)`` of hops not seen before; positions are a batch's."""
+    def look(self, step: int, positions: Floats) -> list[tuple[int, Hop]]:
+        """Return ``(replica, hop)`` of first hops; positions are a batch's.
+
+        The gauge is lost with the first one, so nobody needs the others: a crystal that
+        melts would be a hop an atom.
+        """
         from gkflux.flux.gauge import hop
 
-        found = [(k, hop(r, self._lattice, self._limits)) for k, r in enumerate(positions)]
-        new = [(k, atom) for k, atom in found if atom is not None]
-        new = [each for each in new if each not in self._seen]
-        self._seen.update(new)
+        new = []
+        for k, r in enumerate(positions):
+            if self.first[k] is None:
+                atom = hop(r, self._lattice, self._limits)
+                if atom is not None:
+                    self.first[k] = found = {"step": step, "atom": atom}
+                    new.append((k, found))
         return new
 
 

@@ -141,12 +141,12 @@ class StageLoop:
             self._reporter.say(warning)
         if self._hops is None:
             return
-        for replica, atom in self._hops.look(self._engine.state.positions):
+        for replica, hop in self._hops.look(step, self._engine.state.positions):
             self._reporter.say(
-                f"step {step}, replica {replica}: atom {atom} has left its site; the "
-                "lattice gauge of the heat flux does not fit any more"
+                f"step {step}, replica {replica}: atom {hop['atom']} has left its site; "
+                "the lattice gauge of the heat flux does not fit any more"
             )
-            self._notes.append((replica, {"hop": {"step": step, "atom": atom}}))
+            self._notes.append((replica, {"hop": hop}))
 
     def _catch_up(self) -> None:
         """Let files that are ahead have the last word about their own state."""
@@ -174,7 +174,7 @@ class StageLoop:
         if state.step == self._committed_step:
             return
         epoch = self._recorder.take()
-        checkpoints = pack(state, self._drift, self._pace.name)
+        checkpoints = pack(state, self._drift, self._pace.name, self._hops)
         notes, self._notes = self._notes, []
         if self._thread is None:
             self._first_commit(epoch, checkpoints, notes)

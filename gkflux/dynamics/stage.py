@@ -41,6 +41,7 @@ from gkflux.dynamics.state import (
 )
 from gkflux.errors import FluxError
 from stepson import Trajectory, Writer
+from stepson.lock import forget_dead
 
 __all__ = ["StageRun"]
 
@@ -98,6 +99,8 @@ class StageRun:
                     unsealed.append(path)
         for path in unsealed if done else ():
             stepson.open(path, "a").close()
+        for path in self.files if done else ():
+            forget_dead(path)
         return done
 
     def _check_folder(self) -> None:
@@ -154,8 +157,9 @@ class StageRun:
         if restart.states is not None:
             drift.restore(np.stack([state["drift"] for state in restart.states]))
         recorder = Recorder(self._fields(), self.config.replicas, self.system.n_atoms)
-        lattice = None if self.flux is None else self.flux.lattice
-        hops = None if lattice is None else Hops(self.system, lattice)
+        hops = self._hops()
+        if hops is not None and restart.states is not None:
+            hops.first = [state.get("hop") for state in restart.states]
         loop = StageLoop(
             engine, recorder, restart, drift, self.reporter, self._pace(), stop, hops
         )
@@ -174,6 +178,12 @@ class StageRun:
             steps=self.config.steps,
             target=self.target,
         )
+
+    def _hops(self) -> Hops | None:
+        lattice = None if self.flux is None else self.flux.lattice
+        if lattice is None:
+            return None
+        return Hops(self.system, lattice, self.config.replicas)
 
     def _pace(self) -> Pace:
         run, stages = self.context.config, self.context.config.stage
@@ -276,7 +286,7 @@ class StageRun:
             self.system,
             timestep=self.config.timestep,
             metadata=about,
-            checkpoint=pack(state, self._drift(), self.config.name)[replica],
+            checkpoint=pack(state, self._drift(), self.config.name, self._hops())[replica],
         )
         stack.callback(writer.abandon)
         return writer

@@ -1,5 +1,6 @@
 """Every check must be able to fail, and to pass."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,15 @@ def test_point_samples_of_silica_trip_from_13_fs(shared_data: Path) -> None:
         )
         status = {check.name: check.status for check in found.checks}["aliasing"]
         assert status == ("pass" if spacing <= 12 else "fail"), spacing
+
+
+def test_atoms_that_left_the_reference_lattice() -> None:
+    """Where nobody looked, nothing is said."""
+    sound, gone = run(noise()), run(noise(seed=1))
+    assert "lattice" not in checks(sound)
+    sound = replace(sound, facts={**sound.facts, "hop": None})
+    assert checks(sound)["lattice"].status == "pass"
+    hop = {"step": 5, "atom": 7, "file": "b.son"}
+    found = checks(sound, replace(gone, facts={**gone.facts, "hop": hop}))["lattice"]
+    assert found.status == "fail"
+    assert "atom 7 at step 5 of b.son" in found.message

@@ -1,13 +1,17 @@
 """The guards: what stops a run, what warns, and what does not."""
 
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import gkflux
+import stepson
 from gkflux.dynamics.guards import Drift, DriftError, Hops, UnstableError, check_motion
 from gkflux.dynamics.state import State
+from gkflux.trajectories import trajectory_runs
 from stepson.units import BOLTZMANN
 from tests.gkflux.dynamics.harmonic import oscillators
 from tests.gkflux.dynamics.runs import TWO_STAGES, Counting, perform
@@ -93,24 +97,59 @@ def test_many_slow_atoms_are_no_lost_atom() -> None:
     check_motion(state, longest=2.0, timestep=1.0)
 
 
-def test_an_atom_that_leaves_its_site_is_said_once(tmp_path: Path) -> None:
-    """Free atoms at 300 K; limits are half the 2 Å to a neighbour."""
-    free, system = Counting(), oscillators()
+def freed(folder: Path, stop_at: int = 0) -> list[str]:
+    """Run free atoms at 300 K, perhaps until so many force calls; return what was said.
+
+    Limits are half the 2 Å to a neighbour.
+    """
+    stop, calls = threading.Event(), 0
+
+    def each() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            stop.set()
+
+    free, lattice = Counting(each), oscillators().positions
     free.springs, free.quartic = free.springs * 1e-9, 0.0
     text = TWO_STAGES.replace("{ every = 2 }", '{ every = 2, gauge = "lattice" }')
     text = text.replace("[potential]", 'lattice = "none"\n[potential]')
-    summary = perform(tmp_path, text, potential=free, lattice=system.positions)
-    said = [line for line in summary.messages if "has left its site" in line]
-    who = [re.findall(r"replica (\d+): atom (\d+)", line)[0] for line in said]
-    assert who
-    assert len(who) == len(set(who))
+    summary = perform(folder, text, potential=free, lattice=lattice, stop=stop)
+    return [line for line in summary.messages if "has left its site" in line]
+
+
+def test_the_first_hop_of_a_replica_is_said_once_and_kept(tmp_path: Path) -> None:
+    """Restarts say nothing twice, and Green-Kubo is told of all of them."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    lines = freed(whole)
+    assert sorted(line.split(":")[0][-1] for line in lines) == ["0", "1", "2"]
+    assert freed(broken, 301 + 1 + 240) == []
+    assert freed(broken, 1 + 30) == lines
+    assert freed(broken) == []
+    for line in lines:
+        step, replica, atom = map(int, re.findall(r"\d+", line)[:3])
+        for folder in (whole, broken):
+            file = folder / "cold" / f"{replica:02d}" / "md.son"
+            with stepson.open(file) as found:
+                assert found.checkpoint()["hop"] == {"step": step, "atom": atom}
+                assert found.checkpoint(0)["hop"] is None
+            (run,) = trajectory_runs(file)
+            assert run.facts["hop"] == {"step": step, "atom": atom, "file": str(file)}
+    result = gkflux.GreenKubo.from_trajectories(whole / "cold")
+    check = next(check for check in result.checks if check.name == "lattice")
+    assert check.status == "fail"
+    for step, replica, atom in (map(int, re.findall(r"\d+", line)[:3]) for line in lines):
+        assert f"atom {atom} at step {step} of " in check.message
+        assert f"{replica:02d}/md.son" in check.message
 
 
 def test_hops_are_counted_from_the_mean_of_all_atoms() -> None:
     system = oscillators()
-    hops = Hops(system, system.positions)
+    hops = Hops(system, system.positions, 1)
     shifted = system.positions[None] + 5.0
-    assert hops.look(shifted) == []
+    assert hops.look(6, shifted) == []
+    assert hops.first == [None]
     shifted[0, 2, 0] += 3.0
-    assert hops.look(shifted) == [(0, 2)]
-    assert hops.look(shifted) == []
+    assert hops.look(7, shifted) == [(0, {"step": 7, "atom": 2})]
+    assert hops.look(8, shifted) == []
+    assert hops.first == [{"step": 7, "atom": 2}]
