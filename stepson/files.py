@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stepson.errors import FormatError, SchemaError, TornError, VersionError, WriterError
 from stepson.follow import Follower
-from stepson.lock import Newborn, lock, unlock
+from stepson.lock import Newborn, lock, sweep, unlock
 from stepson.opening import READ_COMPATIBLE, Header, open_named
 from stepson.records import MAJOR
 from stepson.schema import Field, Schema, as_fields
@@ -111,6 +111,7 @@ def _open_append(path: Path, *, break_lock: bool = False, **options: Any) -> Wri
     sink = LocalSink(descriptor)
     try:
         lock(descriptor, path, break_lock=break_lock)
+        sweep(path.parent, descriptor)
         try:
             return resume(sink, path, on_close=lambda: unlock(path), **options)
         except BaseException:

@@ -8,7 +8,8 @@ lock: one of this host counts while its process lives, one of another host until
 
 A new file is written under a hidden name and linked to its own one when its first COMMIT is
 on the disk, so a half-born file is never seen, and an existing one is never replaced.
-Left-over hidden files whose flock can be had are deleted by the next create in the folder.
+Left-over hidden files whose flock can be had, or that are the file itself under its first
+name, are deleted by the next create or open for append in the folder.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from uuid import uuid4
 from stepson.errors import WriterError
 from stepson.source import LocalSink
 
-__all__ = ["Newborn", "lock", "lock_path", "unlock"]
+__all__ = ["Newborn", "forget_dead", "lock", "lock_path", "sweep", "unlock"]
 
 HIDDEN = ".{}.born"
 NO_FLOCK = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -57,6 +58,20 @@ def unlock(path: Path) -> None:
     """Take the owner's name away; the flock goes when the descriptor is closed."""
     with contextlib.suppress(OSError):
         lock_path(path).unlink()
+
+
+def forget_dead(path: Path) -> None:
+    """Delete the name of an owner that died between its last write and its end."""
+    if not lock_path(path).exists():
+        return
+    with contextlib.suppress(OSError, WriterError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if not _flock(descriptor, path):
+                _check_owner(path)
+            unlock(path)
+        finally:
+            os.close(descriptor)
 
 
 def _flock(descriptor: int, path: Path) -> bool:
@@ -97,7 +112,8 @@ def _check_owner(path: Path) -> None:
         return
     raise WriterError(
         f"{path} is locked by {_owner_text(path)}, and this file system cannot tell "
-        "whether that still runs; if it does not, open with break_lock=True"
+        f"whether that still runs; if it does not, delete {lock_path(path).name} (or open "
+        "with break_lock=True)"
     )
 
 
@@ -128,7 +144,7 @@ class Newborn:
         self._published = False
         if os.path.lexists(path):
             raise _taken(path)
-        _sweep(path.parent)
+        sweep(path.parent)
         try:
             self.hidden, descriptor = _open_hidden(path.parent)
         except OSError as error:
@@ -212,13 +228,18 @@ def _same(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _sweep(folder: Path) -> None:
-    """Delete hidden files that died before they got a name."""
+def sweep(folder: Path, own: int | None = None) -> None:
+    """Delete hidden files that died before they got a name, or just after.
+
+    Args:
+        folder: where to look.
+        own: descriptor of a file there whose lock is held.
+    """
     for left in folder.glob(HIDDEN.format("*")):
         with contextlib.suppress(OSError):
             descriptor = os.open(left, os.O_RDWR | os.O_CLOEXEC)
             try:
-                if _quiet_flock(descriptor):
+                if (own is not None and _same(left, own)) or _quiet_flock(descriptor):
                     os.unlink(left)
             finally:
                 os.close(descriptor)

@@ -13,6 +13,7 @@ import pytest
 
 import stepson
 from stepson import FormatError, SchemaError, TornError, VersionError, WriterError
+from stepson.lock import forget_dead, lock_path
 from stepson.records import RecordType, magic, pack_head, padded
 from tests.stepson.files import FIELDS, check_content, create, frame, steps_of, write
 
@@ -50,6 +51,29 @@ def test_create_sweeps_what_died_before_it_had_a_name(tmp_path: Path) -> None:
     dead.write_bytes(b"half")
     create(tmp_path / "md.son").close()
     assert not dead.exists()
+
+
+def test_a_first_name_that_was_left_is_swept(tmp_path: Path) -> None:
+    """A kill between the link to its name and the end of the hidden one."""
+    path = tmp_path / "md.son"
+    write(path, [range(20)], seal=False)
+    os.link(path, tmp_path / ".0.born")
+    with stepson.open(path, "a"):
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["md.son", "md.son.lock"]
+    assert [each.name for each in tmp_path.iterdir()] == ["md.son"]
+
+
+def test_the_name_of_a_dead_owner_can_be_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "md.son"
+    write(path, [range(20)])
+    name = lock_path(path)
+    with stepson.open(path, "a"):
+        forget_dead(path)
+        assert name.exists()
+    name.write_text("{}")
+    forget_dead(path)
+    forget_dead(path)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 def test_create_in_a_missing_folder(tmp_path: Path) -> None:
