@@ -60,11 +60,19 @@ class SystemConfig(Table):
 
 
 class PotentialConfig(Table):
-    """``[potential]``: a model file, or the name of a shipped model such as ``argon``."""
+    """``[potential]``: the network.
+
+    Attributes:
+        model: a file, or the name of a shipped model such as ``argon``.
+        dtype: of the network; positions and the flux sum stay float64.
+        exact_filters: True: no tables in float32 either.
+        elements: symbols the model is trained on, where its file does not tell.
+    """
 
     model: str
     dtype: Literal["float32", "float64"] = "float32"
     exact_filters: bool | None = None
+    elements: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class RecordConfig(Table):

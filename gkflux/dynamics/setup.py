@@ -100,10 +100,27 @@ def _load_potential(config: RunConfig, device: str) -> tuple[Moves, str]:
             )
         source = name
     potential: Moves = load_potential(
-        source, dtype=dtype, device=device, exact_filters=config.potential.exact_filters
+        source,
+        dtype=dtype,
+        device=device,
+        exact_filters=config.potential.exact_filters,
+        elements=_elements(config),
     )
     kind = potential.provenance.get("kind", "model")
     return potential, f"{Path(name).name}, {kind}, {dtype}, {device}"
+
+
+def _elements(config: RunConfig) -> list[int] | None:
+    from ase.data import atomic_numbers
+
+    names = config.potential.elements
+    unknown = [name for name in names or () if name not in atomic_numbers]
+    if unknown:
+        raise ConfigError(
+            f'potential.elements: {unknown[0]!r} is no chemical symbol, such as "Zr"',
+            config.path,
+        )
+    return None if names is None else [atomic_numbers[name] for name in names]
 
 
 def _lattice(config: RunConfig, system: System) -> Floats | None:
@@ -115,7 +132,7 @@ def _lattice(config: RunConfig, system: System) -> Floats | None:
     path = _existing(config, "system.lattice", config.system.lattice)
     lattice = _read(path)
     if lattice.n_atoms != system.n_atoms:
-        lattice = lattice.repeat(config.system.supercell)
+        lattice = _repeated(config, lattice)
     if not np.array_equal(lattice.numbers, system.numbers):
         raise ConfigError(
             f"system.lattice: {path.name} holds {lattice.formula}, in another order or "
@@ -128,6 +145,23 @@ def _lattice(config: RunConfig, system: System) -> Floats | None:
         raise ConfigError(f"system.lattice: {error}", config.path) from None
 
 
+def _repeated(config: RunConfig, lattice: System) -> System:
+    """Repeat the lattice of a small cell as its structure was.
+
+    Sites are put next to their atoms first: an atom that the small cell has wrapped to its
+    other side is a vector of the small cell away from its site, and so are all its copies.
+    """
+    cell = _read(config.resolve(config.system.structure))
+    if np.array_equal(cell.numbers, lattice.numbers):
+        from gkflux.flux.gauge import fit_lattice
+
+        try:
+            lattice = lattice.moved(fit_lattice(cell, lattice))
+        except FluxError as error:
+            raise ConfigError(f"system.lattice: {error}", config.path) from None
+    return lattice.repeat(config.system.supercell)
+
+
 def stage_flux(
     config: RunConfig, stage: StageConfig, ingredients: Ingredients
 ) -> Flux | None:
@@ -138,8 +172,11 @@ def stage_flux(
             cluster.
     """
     flux = stage.heat_flux
-    if "stress" in stage.record.fields and ingredients.system.cell is None:
-        raise ConfigError(f"stage {stage.name!r}: stress needs a cell", config.path)
+    if "stress" in stage.record.fields and np.isnan(ingredients.system.volume):
+        raise ConfigError(
+            f"stage {stage.name!r}: stress needs a volume, three lattice vectors",
+            config.path,
+        )
     if flux is None:
         return None
     if not ingredients.system.pbc.all():

@@ -201,7 +201,8 @@ def check_elements(elements: frozenset[int] | None, numbers: NDArray[np.int64]) 
     if strange:
         raise FluxError(
             f"the model is not trained on {_names(strange)}; use another model, or check "
-            "the species of the structure (elements= of load_potential knows better)"
+            "the species of the structure (where the file of the model does not name them, "
+            "potential.elements of a run or elements= of load_potential does)"
         )
 
 

@@ -62,7 +62,7 @@ def load_potential(
         raise FluxError("no CUDA device here; use device='cpu'")
     file = _find(path)
     model = load_model(file)
-    known = model.elements if elements is None else frozenset(int(z) for z in elements)
+    known = model.elements if elements is None else _known(model, elements, file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     provenance = {**model.provenance, "file": file.name, "sha256": digest}
     if elements is not None:
@@ -75,6 +75,19 @@ def load_potential(
         device=device,
         exact_filters=exact_filters,
     )
+
+
+def _known(model: Model, elements: Iterable[int], file: Path) -> frozenset[int]:
+    """The elements that the caller names, if the network can tell them apart at all."""
+    known = frozenset(int(z) for z in elements)
+    rows = model.network.embedding.num_embeddings
+    beyond = sorted(z for z in known if not 0 < z < rows)
+    if beyond:
+        raise FluxError(
+            f"{file.name} is not trained on atomic number {beyond[0]}: its embedding has the "
+            f"numbers 1 to {rows - 1}; correct elements"
+        )
+    return known
 
 
 def _find(path: str | PathLike[str]) -> Path:

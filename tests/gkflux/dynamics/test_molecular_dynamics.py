@@ -18,7 +18,7 @@ from gkflux.dynamics.state import Floats, draw_velocities
 from gkflux.errors import FluxError
 from gkflux.potentials.load import load_potential
 from gkflux.system import System
-from stepson.errors import SchemaError
+from stepson.errors import SchemaError, StepsonError
 from tests.gkflux.dynamics.harmonic import Harmonic, oscillators
 from tests.gkflux.dynamics.runs import assert_same_files
 
@@ -228,13 +228,19 @@ def test_what_such_a_run_says_about_itself(configuration: Path, tmp_path: Path) 
         ('lattice = "argon.xyz"', 'lattice = "no.in"', "system.lattice: there is no file"),
         ('model = "argon"', 'model = "krypton"', "no shipped model 'krypton'"),
         ("seed = 3", 'seed = 3\nvelocities = "file"', "argon.xyz holds none; use 'draw'"),
+        ('"argon"\n', '"argon"\nelements = ["argon"]\n', "'argon' is no chemical symbol"),
+        (
+            '"argon"\n',
+            '"argon"\nelements = ["Zr", "O"]\n',
+            "not trained on atomic number 40",
+        ),
     ],
 )
 def test_what_is_missing_is_said_before_anything_is_computed(
     configuration: Path, tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     configuration.write_text(CONFIG.replace(old, new))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(StepsonError, match=message):
         run(load(configuration))
     assert not (tmp_path / "out").exists()
 
