@@ -122,13 +122,16 @@ def _fits(data: Reduced, name: str) -> Iterator[tuple[Survey, Drift]]:
 
 
 def energy(data: Reduced) -> Check | None:
-    """Drift of the total energy, as a temperature: what if all of it were kinetic."""
+    """Drift of the total energy, as the change of temperature that it amounts to.
+
+    dE = g kB dT, half of it kinetic: the same measure as the drift that a run shows.
+    """
     worst, where, relative = 0.0, "", 0.0
     known = False
     for found, fit in _fits(data, "energy"):
         known = True
         freedom = float(found.run.facts.get("degrees_of_freedom") or nan)
-        kelvin = 2 * fit.change / (freedom * BOLTZMANN)
+        kelvin = fit.change / (freedom * BOLTZMANN)
         share = abs(kelvin) / found.temperature
         if share > relative and (fit.significance > 2 or not isfinite(fit.significance)):
             worst, where, relative = kelvin, found.run.name, share

@@ -59,7 +59,7 @@ def test_a_sound_series_passes_everything() -> None:
     ("kelvin", "status"), [(0.5, "pass"), (3.0, "warn"), (30.0, "fail")]
 )
 def test_energy_drift(kelvin: float, status: str) -> None:
-    energy = np.linspace(0, kelvin * 150 * 8.617e-5, 20_000)
+    energy = np.linspace(0, kelvin * 300 * 8.617e-5, 20_000)
     found = checks(run(noise(), energy=energy))["energy drift"]
     assert found.status == status
     assert f"+{kelvin * 31 / 32:.3g}"[:4] in found.message
