@@ -84,8 +84,8 @@ def _known(model: Model, elements: Iterable[int], file: Path) -> frozenset[int]:
     beyond = sorted(z for z in known if not 0 < z < rows)
     if beyond:
         raise FluxError(
-            f"{file.name} is not trained on atomic number {beyond[0]}: its embedding has the "
-            f"numbers 1 to {rows - 1}; correct elements"
+            f"{file.name} is not trained on atomic number {beyond[0]}: its embedding has "
+            f"the numbers 1 to {rows - 1}; correct elements"
         )
     return known
 
