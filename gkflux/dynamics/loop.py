@@ -73,6 +73,11 @@ class StageLoop:
         self._committed_step = engine.state.step if restart.states is not None else -1
         self._committed_at = time.monotonic()
 
+    @property
+    def committed_step(self) -> int:
+        """The last step that was committed, or handed over to be, in every file."""
+        return max(self._committed_step, 0)
+
     def run(self) -> bool:
         """Compute until the end (True) or until a stop was asked for (False).
 

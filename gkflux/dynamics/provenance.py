@@ -22,9 +22,11 @@ from stepson.errors import StepsonError
 
 __all__ = [
     "ChangedRunError",
+    "Settings",
     "check_settings",
     "environment",
     "settings",
+    "stage_differences",
     "stage_metadata",
 ]
 
@@ -118,6 +120,16 @@ def check_settings(
             differences.append((key, _shown(old), _shown(new)))
     if differences:
         raise ChangedRunError(file, differences)
+
+
+def stage_differences(old: StageConfig, new: StageConfig) -> list[tuple[str, str, str]]:
+    """Return the keys of a stage that differ, as `ChangedRunError` shows them."""
+    a, b = _flat("", old.model_dump()), _flat("", new.model_dump())
+    return [
+        (key.removeprefix("."), _shown(a.get(key)), _shown(b.get(key)))
+        for key in sorted({*a, *b})
+        if a.get(key) != b.get(key)
+    ]
 
 
 def _more(new: object, old: object) -> bool:

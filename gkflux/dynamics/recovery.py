@@ -156,15 +156,38 @@ def find_restart(held: Sequence[Held | None]) -> Restart:
     restart.until = max((max(each.last_step, each.latest) for each in files), default=0)
     restart.until = max(restart.until, 0)
     restart.messages += [line for each in files for line in each.faults]
-    if len(files) < len(held):
-        return restart
+    if len(files) == len(held):
+        _choose(restart)
+    restart.messages += _explanation(restart, missing=len(held) - len(files))
+    return restart
+
+
+def _choose(restart: Restart) -> None:
+    """Begin at the last step for which every file holds a good checkpoint."""
+    files = restart.held
     for step in sorted({s for each in files for s in each.checkpoints}, reverse=True):
         states = [each.checkpoint(step) for each in files]
         good = [state for state in states if state is not None]
         if len(good) == len(files):
             restart.step, restart.states = step, good
-            return restart
-    return restart
+            return
+
+
+def _explanation(restart: Restart, *, missing: int) -> list[str]:
+    """Say why more is computed again than a kill costs."""
+    behind = [str(each.writer.path) for each in restart.held if each.latest <= restart.step]
+    usual = all(restart.step in each.checkpoints for each in restart.held)
+    if restart.until == 0 or (usual and not missing):
+        return []
+    what = (
+        f"{missing} of {missing + len(restart.held)} files are missing"
+        if missing
+        else f"{', '.join(behind) or 'no file'} holds no state after step {restart.step}"
+    )
+    return [
+        f"{what}: the steps up to {restart.until} that the other files hold are computed "
+        "again and compared with them"
+    ]
 
 
 def _differences(trajectory: Trajectory, epoch: Epoch, replica: int) -> dict[str, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gkflux.dynamics.config import RunConfig
 from gkflux.dynamics.context import RunContext
+from gkflux.dynamics.folder import check_names
 from gkflux.dynamics.progress import Listener, RunSummary
 from gkflux.dynamics.replicas import files_of
 from gkflux.dynamics.setup import prepare
@@ -56,10 +57,13 @@ def run(
 
 def run_stages(context: RunContext, stop: threading.Event) -> RunSummary:
     """Run all stages of a prepared run, or what is left of them."""
+    stages = [StageRun(context, index) for index in range(len(context.config.stage))]
+    check_names(context.folder, context.config)
+    for stage in stages:
+        stage.check()
     finished, step, index, already = True, 0, 0, True
-    for index, config in enumerate(context.config.stage):
-        stage = StageRun(context, index)
-        step = config.steps
+    for stage in stages:
+        index, step = stage.index, stage.config.steps
         if stage.complete():
             continue
         already = False

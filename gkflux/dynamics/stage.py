@@ -21,11 +21,11 @@ from gkflux.dynamics.config import StageConfig
 from gkflux.dynamics.context import RunContext, first_starts, make_engine
 from gkflux.dynamics.engine import Engine
 from gkflux.dynamics.files import create_file, note_continuation, open_file
+from gkflux.dynamics.folder import check_stage
 from gkflux.dynamics.guards import Drift, Hops
 from gkflux.dynamics.live_kappa import LiveKappa
 from gkflux.dynamics.loop import Pace, StageLoop
 from gkflux.dynamics.provenance import (
-    check_settings,
     environment,
     settings,
     stage_metadata,
@@ -39,8 +39,7 @@ from gkflux.dynamics.state import (
     State,
     degrees_of_freedom,
 )
-from gkflux.errors import FluxError
-from stepson import Trajectory, Writer
+from stepson import Writer
 from stepson.lock import forget_dead
 
 __all__ = ["StageRun"]
@@ -81,19 +80,21 @@ class StageRun:
             target=self.target,
         )
 
-    def complete(self) -> bool:
-        """Whether every file holds the last step; those left open by a crash are sealed.
+    def check(self) -> None:
+        """Refuse to go on with what is not this run.
 
         Raises:
             ChangedRunError: the files are those of another run.
-            FluxError: there are files of another number of replicas.
+            FluxError: there are files of another number of replicas, or unreadable ones.
         """
-        self._check_folder()
+        check_stage(self.context.folder, self.context.config, self.index, self.settings)
+
+    def complete(self) -> bool:
+        """Whether every file holds the last step; those left open by a crash are sealed."""
         existing = [path for path in self.files if path.exists()]
         done, unsealed = len(existing) == len(self.files), []
         for path in existing:
             with stepson.open(path) as trajectory:
-                self._check(trajectory)
                 done &= self.config.steps in trajectory.checkpoint_steps
                 if not trajectory.sealed:
                     unsealed.append(path)
@@ -103,30 +104,11 @@ class StageRun:
             forget_dead(path)
         return done
 
-    def _check_folder(self) -> None:
-        there = set((self.context.folder / self.config.name).glob("**/md.son"))
-        strange = sorted(there - set(self.files))
-        if strange:
-            raise FluxError(
-                f"{strange[0]} is not of a stage with replicas = {self.config.replicas}; "
-                "restore that number, or choose another output folder"
-            )
-
-    def _check(self, trajectory: Trajectory) -> None:
-        later = self.context.config.stage[self.index + 1 :]
-        begun = any(p.exists() for s in later for p in files_of(self.context.folder, s))
-        stored = trajectory.metadata.get("settings")
-        if stored is None:
-            raise FluxError(
-                f"{trajectory.path} was not written by a run; choose another output folder"
-            )
-        check_settings(str(trajectory.path), stored, self.settings, last=not begun)
-
     def compute(self, stop: threading.Event) -> tuple[bool, int]:
         """Run to the end, or to a stop.
 
         Returns:
-            Whether the stage is finished, and the last step.
+            Whether the stage is finished, and the last step that all files hold.
 
         Raises:
             FluxError: a guard stopped it; the good frames are kept.
@@ -145,14 +127,16 @@ class StageRun:
             except Stopped:
                 self.reporter.send("stopped")
                 return False, 0
-            finished = self._loop(engine, restart, stop)
+            finished, step = self._loop(engine, restart, stop)
             if finished:
                 for held in restart.held:
                     held.writer.close()
-        self.reporter.send("finished" if finished else "stopped", step=engine.state.step)
-        return finished, engine.state.step
+        self.reporter.send("finished" if finished else "stopped", step=step)
+        return finished, step
 
-    def _loop(self, engine: Engine, restart: Restart, stop: threading.Event) -> bool:
+    def _loop(
+        self, engine: Engine, restart: Restart, stop: threading.Event
+    ) -> tuple[bool, int]:
         drift = self._drift()
         if restart.states is not None:
             drift.restore(np.stack([state["drift"] for state in restart.states]))
@@ -165,7 +149,7 @@ class StageRun:
         )
         first, began = engine.state.step, time.monotonic()
         try:
-            return loop.run()
+            return loop.run(), loop.committed_step
         finally:
             self.context.seconds += time.monotonic() - began
             self.context.computed += engine.state.step - first

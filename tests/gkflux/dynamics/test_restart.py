@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -22,6 +23,7 @@ from gkflux.dynamics.replicas import start_steps
 from gkflux.errors import FluxError
 from gkflux.system import System
 from stepson.errors import WriterError
+from stepson.scan import read_commit
 from tests.gkflux.dynamics.harmonic import oscillators
 from tests.gkflux.dynamics.runs import (
     TWO_STAGES,
@@ -290,6 +292,108 @@ def test_an_unsealed_finished_run_is_sealed(unbroken: Path, tmp_path: Path) -> N
     with stepson.open(file) as trajectory:
         assert trajectory.sealed
     assert contents(file) == contents(unbroken / "warm" / "md.son")
+
+
+def test_a_longer_stage_stays_as_long_as_it_is(unbroken: Path, tmp_path: Path) -> None:
+    """Fewer steps than are there are refused, and a stage may follow what was extended."""
+    short = TWO_STAGES.replace("steps = 600", "steps = 200")
+    perform(tmp_path, short)
+    assert perform(tmp_path).finished
+    before = {f: f.read_bytes() for f in tmp_path.glob("**/md.son")}
+    with pytest.raises(ChangedRunError) as caught:
+        perform(tmp_path, short)
+    assert caught.value.differences == [("stage.steps", "600 so far", "200")]
+    assert before == {f: f.read_bytes() for f in tmp_path.glob("**/md.son")}
+    third = '[[stage]]\nname = "third"\ntimestep = 2.0\nsteps = 20\nreplicas = 3\n[output]'
+    text = TWO_STAGES.replace("[output]", third)
+    assert perform(tmp_path, text).finished
+    assert perform(tmp_path, text).already_finished
+    longer = text.replace("steps = 600", "steps = 700")
+    with pytest.raises(ChangedRunError, match=r"stage\.steps"):
+        perform(tmp_path, longer)
+    for name in ("cold/00", "cold/01", "cold/02"):
+        shutil.move(tmp_path / name, tmp_path / f"{name[-1]}.away")
+    with pytest.raises(ChangedRunError, match=r"start\.step"):
+        perform(tmp_path, longer)
+
+
+def test_stages_before_are_checked_though_their_files_are_gone(tmp_path: Path) -> None:
+    stopped_after(tmp_path, 301 + 1 + 100)
+    (tmp_path / "warm" / "md.son").unlink()
+    with pytest.raises(ChangedRunError, match=r"warm\.friction") as caught:
+        perform(tmp_path, TWO_STAGES.replace("0.02", "0.03"))
+    assert caught.value.differences == [("warm.friction", "0.02", "0.03")]
+    assert not list(tmp_path.glob("warm/*"))
+
+
+def test_another_name_of_a_stage_is_refused(tmp_path: Path) -> None:
+    """But a folder that was put aside, or is of a stage left out, is left alone."""
+    stopped_after(tmp_path, 301 + 1 + 100)
+    with pytest.raises(ChangedRunError, match=r"stage\.name  cold +frozen"):
+        perform(tmp_path, TWO_STAGES.replace('"cold"', '"frozen"'))
+    shutil.copytree(tmp_path / "cold", tmp_path / "cold.bak")
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "md.son").write_text("not ours")
+    assert perform(tmp_path).finished
+    alone, rest = TWO_STAGES.split('[[stage]]\nname = "cold"')
+    text = alone + "[output]" + rest.split("[output]")[1]
+    assert perform(tmp_path, text).already_finished
+
+
+def test_everything_is_checked_before_anything_is_computed(tmp_path: Path) -> None:
+    stopped_after(tmp_path, 301 + 1 + 100)
+    middle = (
+        '[[stage]]\nname = "middle"\ntimestep = 2.0\nsteps = 99\n[[stage]]\nname = "cold"'
+    )
+    with pytest.raises(ChangedRunError, match=r"stage\.index"):
+        perform(tmp_path, TWO_STAGES.replace('[[stage]]\nname = "cold"', middle))
+    assert not (tmp_path / "middle").exists()
+
+
+def test_a_file_that_cannot_be_read_may_be_moved_away(
+    unbroken: Path, tmp_path: Path
+) -> None:
+    stopped_after(tmp_path, 301 + 1 + 250)
+    file = tmp_path / "cold" / "01" / "md.son"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(FluxError, match="move that file away"):
+        perform(tmp_path)
+    file.unlink()
+    summary = perform(tmp_path)
+    assert any("1 of 3 files are missing" in line for line in summary.messages)
+    assert_same_files(unbroken, tmp_path)
+
+
+def test_a_stop_before_files_agree_tells_what_is_saved(
+    unbroken: Path, tmp_path: Path
+) -> None:
+    """Many epochs are cut off one file: it is said from where, and that it takes time."""
+    stopped_after(tmp_path, 301 + 1 + 380, STEADY)
+    file = tmp_path / "cold" / "02" / "md.son"
+    with stepson.open(file) as trajectory:
+        commit = trajectory.opened.tail.commit
+        for _ in range(5):
+            commit = read_commit(trajectory.source, commit.previous, commit.uuid)
+        end = commit.offset + 256
+    with file.open("r+b") as bytes_of_file:
+        bytes_of_file.truncate(end)
+    summary = stopped_after(tmp_path, 30, STEADY)
+    assert summary.interrupted
+    begun = summary.resumed_from["cold"]
+    assert begun < 300
+    assert summary.step == begun
+    (line,) = summary.messages
+    assert line.startswith(f"{file} holds no state after step {begun}: the steps up to 3")
+    perform(tmp_path)
+    assert_same_files(unbroken, tmp_path)
+
+
+def test_a_kill_between_seal_and_farewell_leaves_no_owner(tmp_path: Path) -> None:
+    perform(tmp_path)
+    left = tmp_path / "cold" / "00" / "md.son.lock"
+    left.write_text("{}")
+    assert perform(tmp_path).already_finished
+    assert not left.exists()
 
 
 def test_a_failed_integration_keeps_the_good_frames(tmp_path: Path) -> None:
