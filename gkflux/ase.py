@@ -49,30 +49,33 @@ class Calculator(AseCalculator):
         """Compute everything at once: it costs no more than the forces."""
         source: Any = self.atoms if atoms is None else atoms
         self.atoms = source.copy()
-        system = System.from_ase(source)
-        e = self._engine(system).forces(system.positions[None])
+        system, batch = self._engine(source)
+        e = batch.forces(system.positions[None])
         self.results = {
             "energy": float(e.energy[0]),
             "free_energy": float(e.energy[0]),
             "energies": e.energies[0],
             "forces": e.forces[0],
         }
-        if system.cell is not None:
+        if np.isfinite(system.volume):
             stress = e.virial[0] / system.volume
             stress = (stress + stress.T) / 2
             # order of Voigt: xx, yy, zz, yz, xz, xy
             self.results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
-    def _engine(self, system: System) -> Batch:
-        """The engine of the last call, if it fits."""
-        if self._batch is None or self._system is None or not _alike(self._system, system):
-            self._system, self._batch = system, self.potential.batch([system])
-        return self._batch
+    def _engine(self, atoms: Any) -> tuple[System, Batch]:
+        """The atoms, and the engine of the last call, if it fits."""
+        if self._batch is None or self._system is None or not _alike(self._system, atoms):
+            self._system = System.from_ase(atoms)
+            self._batch = self.potential.batch([self._system])
+            return self._system, self._batch
+        return self._system.moved(atoms.get_positions()), self._batch
 
 
-def _alike(a: System, b: System) -> bool:
-    if not (np.array_equal(a.numbers, b.numbers) and np.array_equal(a.pbc, b.pbc)):
-        return False
-    if a.cell is None or b.cell is None:
-        return a.cell is b.cell
-    return np.array_equal(a.cell, b.cell)
+def _alike(system: System, atoms: Any) -> bool:
+    cell = np.zeros((3, 3)) if system.cell is None else system.cell
+    return (
+        np.array_equal(system.numbers, atoms.numbers)
+        and np.array_equal(system.pbc, atoms.pbc)
+        and np.array_equal(cell, atoms.cell.array)
+    )

@@ -69,6 +69,18 @@ class System:
             FluxError: shapes that do not fit, values that are not finite, a periodic
                 direction without a lattice vector, atoms outside of a non-periodic cell.
         """
+        self._set(positions, numbers, cell, pbc, masses, velocities)
+        _check_inside(self)
+
+    def _set(
+        self,
+        positions: ArrayLike,
+        numbers: ArrayLike,
+        cell: ArrayLike | None,
+        pbc: ArrayLike | None,
+        masses: ArrayLike | None,
+        velocities: ArrayLike | None,
+    ) -> None:
         points = _array("positions", positions, (-1, 3))
         n = len(points)
         species = _numbers(numbers, n)
@@ -99,8 +111,10 @@ class System:
 
     @property
     def volume(self) -> float:
-        """Å³; nan for a cluster."""
-        return float("nan") if self.cell is None else float(abs(np.linalg.det(self.cell)))
+        """Å³; nan where the lattice vectors enclose none: a cluster, a slab without box."""
+        if self.cell is None or not self.cell.any(axis=1).all():
+            return float("nan")
+        return float(abs(np.linalg.det(self.cell)))
 
     def __len__(self) -> int:
         return self.n_atoms
@@ -125,16 +139,14 @@ class System:
         cell: ArrayLike | None = None,
         velocities: ArrayLike | None = None,
     ) -> System:
-        """Return the same atoms elsewhere, without velocities unless some are given."""
+        """Return the same atoms elsewhere, without velocities unless some are given.
+
+        Atoms on their way may leave the box of a direction that is not periodic.
+        """
         box = self.cell if cell is None else cell
-        return System(
-            positions=positions,
-            numbers=self.numbers,
-            cell=box,
-            pbc=self.pbc,
-            masses=self.masses,
-            velocities=velocities,
-        )
+        other = object.__new__(System)
+        other._set(positions, self.numbers, box, self.pbc, self.masses, velocities)
+        return other
 
     def repeat(self, times: int | Sequence[int]) -> System:
         """Repeat along the lattice vectors, in ASE's order: the last one runs fastest.
@@ -251,7 +263,7 @@ def _masses(numbers: NDArray[np.int64]) -> Floats:
 
 
 def _check_box(system: System) -> None:
-    """Refuse what has no meaning: a lattice that spans nothing, atoms outside of a box."""
+    """Refuse a lattice that spans nothing."""
     cell, pbc = system.cell, system.pbc
     if cell is None:
         if pbc.any():
@@ -262,12 +274,14 @@ def _check_box(system: System) -> None:
         raise FluxError("the lattice vectors of the cell are linearly dependent")
     if np.any(pbc & ~given):
         raise FluxError("a periodic direction has no lattice vector; check cell and pbc")
-    if given.all() and not pbc.all():
-        _check_inside(system.positions, cell, ~pbc)
 
 
-def _check_inside(positions: Floats, cell: Floats, fixed: NDArray[np.bool_]) -> None:
-    fractional = np.linalg.solve(cell.T, positions.T).T[:, fixed]
+def _check_inside(system: System) -> None:
+    """Refuse atoms outside of a box: a sign of wrong units, or of a wrong pbc."""
+    cell, fixed = system.cell, ~system.pbc
+    if cell is None or not fixed.any() or not cell.any(axis=1).all():
+        return
+    fractional = np.linalg.solve(cell.T, system.positions.T).T[:, fixed]
     beyond = np.abs(fractional - 0.5) > 0.5 + 1e-9
     outside = np.flatnonzero(beyond.any(axis=1))
     if len(outside):

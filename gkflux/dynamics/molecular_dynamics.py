@@ -118,7 +118,7 @@ class MolecularDynamics:
         flux = Flux(formulation, gauge, convective and gauge == "none", sites)
         self.system, self.heat_flux = system, None
         self._timestep, self._longest = timestep, potential.cutoff / 2
-        self._flux_every, self._writer = heat_flux_every, _checked(writer)
+        self._flux_every, self._writer = heat_flux_every, _checked(writer, system)
         state = State.at_rest(system.positions[None], v[None])
         self._engine = Engine(potential, system, state, integrator, flux=flux)
         self._begun = False
@@ -214,11 +214,14 @@ def _sites(system: System, gauge: str, lattice: System | ArrayLike | None) -> Fl
     return np.asarray(fit_lattice(system, lattice))
 
 
-def _checked(writer: Writer | None) -> Writer | None:
-    unknown = set() if writer is None else {*writer.fields} - MEASURED
+def _checked(writer: Writer | None, system: System) -> Writer | None:
+    asked = set() if writer is None else {*writer.fields}
+    unknown = asked - MEASURED
     if unknown:
         raise SchemaError(
             f"the writer wants {', '.join(sorted(unknown))}; the dynamics measures "
             f"{', '.join(sorted(MEASURED))}"
         )
+    if "stress" in asked and np.isnan(system.volume):
+        raise SchemaError("the writer wants stress; without a cell there is no volume")
     return writer

@@ -159,8 +159,10 @@ def result(
         raise FluxError(
             f"cannot compute {sorted(unknown)}; known are {', '.join(PROPERTIES)}"
         )
-    if "stress" in compute and system.cell is None:
-        raise FluxError("a cluster has no volume, and so no stress")
+    if "stress" in compute and np.isnan(system.volume):
+        raise FluxError(
+            "without three lattice vectors there is no volume, and so no stress"
+        )
     v = system.velocities if velocities is None else velocities
     if "heat_flux" in compute and v is None:
         raise FluxError("the heat flux needs velocities: give velocities=, in Å/fs")
