@@ -31,6 +31,8 @@ class FluxFile:
     timestep: float
     facts: Mapping[str, Any]
     numbers: Array
+    masses: Array | None
+    """amu: isotopes scatter phonons."""
     cell: Array | None
     parent: str | None
     """uuid of the file that this one continues."""
@@ -103,6 +105,12 @@ def _differences(first: FluxFile, other: FluxFile) -> Iterator[tuple[str, Any, A
         yield "the steps between flux samples", first.every, other.every
     if not np.array_equal(first.numbers, other.numbers):
         yield "the atoms", _formula(first.numbers), _formula(other.numbers)
+    elif first.masses is None or other.masses is None:
+        if first.masses is not other.masses:
+            yield "masses", _known(first.masses), _known(other.masses)
+    else:
+        for i in np.flatnonzero(first.masses != other.masses):
+            yield f"the mass (amu) of atom {i}", first.masses[i], other.masses[i]
     if not _same_cell(first.cell, other.cell):
         yield "the cell", _words(first.cell), _words(other.cell)
 
@@ -111,6 +119,10 @@ def _formula(numbers: Array) -> str:
     kinds, counts = np.unique(numbers, return_counts=True)
     parts = [f"{n} of number {z}" for z, n in zip(kinds, counts, strict=True)]
     return " and ".join(parts) + ", in this order" if parts else "none"
+
+
+def _known(masses: Array | None) -> str:
+    return "none" if masses is None else "some"
 
 
 def _same_cell(first: Array | None, second: Array | None) -> bool:

@@ -116,14 +116,15 @@ def _open(path: str) -> FluxFile:
             )
         metadata, field = trajectory.metadata, trajectory.fields["heat_flux"]
         steps = trajectory["heat_flux"].steps
-        if len(steps) < 2:
+        # one alone is enough where it continues another file
+        if len(steps) < (1 if field.every else 2):
             raise FluxError(f"{path}: {len(steps)} samples of heat_flux; run longer")
         timestep = metadata.get("timestep")
         if not timestep:
             raise FluxError(
                 f"{path}: no timestep in the metadata, the time axis is unknown"
             )
-        cell = metadata.get("cell")
+        cell, masses = metadata.get("cell"), metadata.get("masses")
         return FluxFile(
             path=path,
             steps=(int(steps[0]), int(steps[-1])),
@@ -132,6 +133,7 @@ def _open(path: str) -> FluxFile:
             timestep=float(timestep),
             facts=_facts(trajectory, field),
             numbers=np.asarray(metadata["numbers"]),
+            masses=None if masses is None else np.array(masses, dtype=np.float64),
             cell=None if cell is None else np.array(cell, dtype=np.float64),
             parent=None if trajectory.parent is None else str(trajectory.parent["uuid"]),
         )

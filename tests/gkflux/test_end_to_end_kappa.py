@@ -21,8 +21,10 @@ from gkflux.dynamics.engine import Engine
 from gkflux.dynamics.langevin import Langevin
 from gkflux.dynamics.state import State, draw_velocities, remove_momentum
 from gkflux.dynamics.verlet import VelocityVerlet
+from gkflux.errors import FluxError
 from gkflux.potentials.load import load_potential
 from gkflux.system import System
+from gkflux.trajectories import trajectory_runs
 from stepson_cli.main import main
 
 Array = NDArray[np.float64]
@@ -140,7 +142,7 @@ def test_commits_and_continuations_change_nothing(tmp_path: Path) -> None:
     assert ragged["kappa"] == whole["kappa"]
     np.testing.assert_array_equal(same["autocorrelation"], curves["autocorrelation"])
     files: list[Path] = []
-    for start, stop in ((0, 4000), (4000, 4007), (4007, 4009), (4009, 12_000)):
+    for start, stop in ((0, 4000), (4000, 4007), (4007, 4008), (4008, 12_000)):
         name = tmp_path / f"part{start}.son"
         parent = files[-1] if files else None
         files.append(write(name, flux[start:stop], first=EVERY * start, parent=parent))
@@ -166,6 +168,18 @@ def test_replicas_are_scaled_by_their_own_temperature_and_volume(tmp_path: Path)
     assert found["kappa"] == pytest.approx(expected.kappa, rel=1e-9)
     np.testing.assert_allclose(found["replicas"], expected.replicas, rtol=1e-9)
     assert abs(found["kappa"] - exact(300, 1000)) < 3 * found["kappa_std"]
+
+
+def test_isotopes_are_not_pooled(tmp_path: Path) -> None:
+    a, b, none, also = (
+        write(tmp_path / f"{seed}.son", process(seed, 100), masses=masses)
+        for seed, masses in enumerate(([28.0] * 8, [28.0] * 7 + [30.0], None, None))
+    )
+    with pytest.raises(FluxError, match=r"the mass \(amu\) of atom 7 30\.0, .* has 28\.0"):
+        trajectory_runs([a, b])
+    with pytest.raises(FluxError, match=r"has masses none, .* has some"):
+        trajectory_runs([a, none])
+    assert len(trajectory_runs([none, also])) == 2
 
 
 def test_which_component_comes_first(tmp_path: Path) -> None:
