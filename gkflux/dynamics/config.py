@@ -79,11 +79,7 @@ class RunConfig(Table):
                 "both the same number"
             )
         if index == 0:
-            if count > 1 and self.system.velocities == "file" and stage.ensemble == "nve":
-                raise ValueError(
-                    f"{where}: {count} replicas from one file would all be equal; use "
-                    "velocities = 'draw'"
-                )
+            self._copies_differ(stage)
             return
         last = self.stage[index - 1]
         needed = 2 * count if spacing is None else (count - 1) * spacing
@@ -91,6 +87,22 @@ class RunConfig(Table):
             raise ValueError(
                 f"{where}: its {count} replicas start from {needed} steps of stage "
                 f"{last.name!r}, which has {last.steps}"
+            )
+
+    def _copies_differ(self, stage: StageConfig) -> None:
+        """Check that Newton's equations do not start from the same velocities twice."""
+        if self.system.velocities != "file" or stage.ensemble != "nve":
+            return
+        where = f"stage {stage.name!r}"
+        if stage.replicas > 1:
+            raise ValueError(
+                f"{where}: {stage.replicas} replicas from one file would all be equal; use "
+                "velocities = 'draw'"
+            )
+        if max(self.system.supercell) > 1:
+            raise ValueError(
+                f"{where}: all cells of the supercell would move alike, with velocities "
+                "from the file of one; use velocities = 'draw', or a file of all atoms"
             )
 
     def _gauge_fits(self, stage: StageConfig) -> None:
@@ -171,7 +183,7 @@ def load(path: str | Path) -> RunConfig:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot be read: {reason}", path) from None

@@ -143,6 +143,21 @@ def test_replicas_of_a_first_stage_from_one_file_would_be_equal() -> None:
         parse(text, Path("run.toml"))
 
 
+def test_a_supercell_does_not_repeat_the_velocities_of_a_file() -> None:
+    """All its cells would move alike for ever: the dynamics of one small cell."""
+    langevin = GOOD.replace('"draw"', '"file"')
+    assert parse(langevin, Path("run.toml")).system.supercell == [2, 2, 2]
+    text = langevin.replace(
+        'ensemble = "langevin"\ntimestep = 4.0\nsteps = 10_000\nfriction = 0.002',
+        'ensemble = "nve"\ntimestep = 4.0\nsteps = 10_000',
+    )
+    text = text.replace("starts = { spacing = 1000 }\n", "").replace("replicas = 11\n", "")
+    with pytest.raises(ConfigError, match="all cells of the supercell would move alike"):
+        parse(text, Path("run.toml"))
+    one = parse(text.replace("[2, 2, 2]", "[1, 1, 1]"), Path("run.toml"))
+    assert one.system.velocities == "file"
+
+
 def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load(tmp_path / "no.toml")
