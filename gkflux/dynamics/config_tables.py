@@ -47,7 +47,8 @@ class SystemConfig(Table):
         supercell: repetitions along the three cell vectors, of structure and lattice.
         lattice: equilibrium positions of the same cell, for the reference-lattice gauge.
         temperature: K, target of every thermostat.
-        velocities: ``draw`` (Maxwell-Boltzmann at `temperature`) or ``file``.
+        velocities: ``draw`` (Maxwell-Boltzmann at the temperature of the first stage, no
+            total momentum) or ``file``.
         seed: everything random follows from it.
     """
 

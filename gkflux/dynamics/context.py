@@ -69,7 +69,7 @@ def first_starts(context: RunContext) -> list[Start]:
     if run.system.velocities == "draw":
         velocities = draw_velocities(
             system.masses,
-            run.system.temperature,
+            stage.temperature or run.system.temperature,
             seed=run.system.seed,
             stage=0,
             replicas=range(stage.replicas),

@@ -132,6 +132,11 @@ def test_stored_numbers_are_those_of_the_stored_frames(
     run(load(path))
     potential = load_potential(model, dtype="float64")
     perfect = System.from_ase(atoms).repeat(case.supercell)
+    with stepson.open(tmp_path / "out" / "warm" / "md.son") as trajectory:
+        freedom = 3 * perfect.n_atoms  # a thermostat moves the centre of mass
+        assert trajectory.metadata["degrees_of_freedom"] == freedom
+        kelvin = 2 * trajectory["energy_kinetic"][:] * si.e / (freedom * si.k)
+        np.testing.assert_allclose(trajectory["temperature"][:], kelvin, rtol=1e-8)
     for replica in range(2):
         file = tmp_path / "out" / "production" / f"{replica:02d}" / "md.son"
         with stepson.open(file) as trajectory:
@@ -196,6 +201,29 @@ def test_a_wrapped_small_cell_keeps_its_lattice(tmp_path: Path) -> None:
     assert found.lattice is not None
     u = found.system.positions - found.lattice
     np.testing.assert_allclose(u, free - crystal().positions, atol=1e-7)
+
+
+def test_velocities_are_drawn_at_the_temperature_of_the_first_stage(
+    tmp_path: Path,
+) -> None:
+    """With g = 3N - 3, without scaling: T scatters by sqrt(2/g) about the one asked for."""
+    ase.io.write(tmp_path / "structure.xyz", cell())
+    first, _, last = RUN.split("[[stage]]")
+    settings = {"model": "argon", "dtype": "float32", "gauge": "none"}
+    text = first.replace('lattice = "lattice.xyz"\n', "") + "[[stage]]" + last
+    text = text.replace("timestep = 4.0", "timestep = 4.0\ntemperature = 90")
+    text = text.replace("replicas = 2", "replicas = 40").replace("steps = 20", "steps = 1")
+    path = tmp_path / "run.toml"
+    path.write_text(text.format(supercell=[2, 2, 2], temperature=40, **settings))
+    run(load(path))
+    found = []
+    for file in (tmp_path / "out" / "production").glob("*/md.son"):
+        with stepson.open(file) as trajectory:
+            found.append(trajectory["temperature"][0])
+            assert trajectory.metadata["temperature"] == 90
+    scatter = 90 * np.sqrt(2 / 93)
+    assert np.mean(found) == pytest.approx(90, abs=4 * scatter / np.sqrt(40))
+    assert np.std(found) == pytest.approx(scatter, rel=0.4)
 
 
 # ------------------------------------------------------------------ the clock
