@@ -142,7 +142,9 @@ def resume(sink: Sink, path: Path, *, verify: bool = True, **options: Any) -> Wr
     for feature in opened.header.read_compatible:
         if feature not in READ_COMPATIBLE:
             raise VersionError(found=MAJOR, supported=MAJOR, feature=feature)
-    appender = Appender.resume(sink, opened, program=_program(), verify=verify)
+    appender = Appender.resume(
+        sink, opened, program=_program(), verify=verify, name=str(path)
+    )
     return Writer(path, appender, opener=open, **options)
 
 
@@ -221,7 +223,9 @@ def start(
         WriterError: the sink failed.
     """
     verify = options.get("verify", True)
-    appender = Appender.create(sink, header, schema, metadata, verify=verify)
+    appender = Appender.create(
+        sink, header, schema, metadata, verify=verify, name=str(path)
+    )
     return Writer(
         path,
         appender,

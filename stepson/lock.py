@@ -79,7 +79,10 @@ def _flock(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise WriterError(f"{path} is being written by {_owner_text(path)}") from None
+        owner = _owner_text(path)
+        raise WriterError(
+            f"{path} is being written by {owner}; wait until it ends, or stop it"
+        ) from None
     except OSError as error:
         if error.errno in NO_FLOCK:
             return False

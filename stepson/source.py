@@ -6,6 +6,7 @@ syncs and reads back; the writer works on it alone, so faults can be injected wi
 disk. No byte once written is ever rewritten, so there is no seek.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -149,6 +150,23 @@ class LocalFile(_Descriptor):
 
 class LocalSink(_Descriptor):
     """A file of this machine that the caller holds open for reading and appending."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
+        # Some network file systems count no links at all: there nothing can be told.
+        self._linked = os.fstat(descriptor).st_nlink > 0
+
+    @property
+    def size(self) -> int:
+        """Bytes there are, as of now.
+
+        Raises:
+            FileNotFoundError: the file has lost its last name: it ends with this process.
+        """
+        status = os.fstat(self.descriptor)
+        if self._linked and status.st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the file was deleted")
+        return status.st_size
 
     def write(self, parts: Sequence[Buffer]) -> None:
         """Append all parts, going on after short writes."""

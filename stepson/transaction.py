@@ -18,7 +18,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from crc32c import crc32c
@@ -47,6 +47,24 @@ from stepson.tree import pack_tree
 __all__ = ["Appender"]
 
 
+class Options(TypedDict, total=False):
+    """Of an `Appender`."""
+
+    verify: bool
+    """Decompress and compare every chunk; True."""
+    name: str
+    """Of the file, for messages."""
+
+
+def _explained(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "the file was deleted while it was being written; nothing of it is left"
+    return (
+        f"writing failed: {error.strerror or error}; what was committed is safe, and once "
+        "there is a remedy the same command, or mode 'a', goes on after it"
+    )
+
+
 class Appender:
     """Writes records and commits; see the module.
 
@@ -59,6 +77,7 @@ class Appender:
         roots: of the index, as of that COMMIT.
         size: of the sink.
         verify: decompress and compare every chunk.
+        name: of the file, for messages.
     """
 
     def __init__(
@@ -72,7 +91,9 @@ class Appender:
         *,
         size: int,
         verify: bool = True,
+        name: str = "the file",
     ) -> None:
+        self._name = name
         self.sink = sink
         self.header = header
         self.schema = schema
@@ -101,8 +122,7 @@ class Appender:
         header: Header,
         schema: Schema,
         metadata: Mapping[str, Any],
-        *,
-        verify: bool = True,
+        **options: Unpack[Options],
     ) -> "Appender":
         """Write everything up to and including the first COMMIT.
 
@@ -114,7 +134,7 @@ class Appender:
         table = Table(
             Entries.of([], len(schema.cadences)), (), Totals.none(len(schema.fields))
         )
-        made = cls(sink, header, schema, nothing, table, (), size=0, verify=verify)
+        made = cls(sink, header, schema, nothing, table, (), size=0, **options)
         tree, parts = pack_tree(metadata, "metadata")
         made._guard(lambda: sink.write([magic()]))
         made.size = MAGIC_SIZE
@@ -127,7 +147,7 @@ class Appender:
 
     @classmethod
     def resume(
-        cls, sink: Sink, opened: Opened, *, program: str, verify: bool = True
+        cls, sink: Sink, opened: Opened, *, program: str, **options: Unpack[Options]
     ) -> "Appender":
         """Go on after the last COMMIT of a file: pad, and note who opened it.
 
@@ -137,9 +157,7 @@ class Appender:
         size = opened.size
         commit, header, schema = opened.tail.commit, opened.header, opened.schema
         roots = opened.tree.roots
-        made = cls(
-            sink, header, schema, commit, opened.table, roots, size=size, verify=verify
-        )
+        made = cls(sink, header, schema, commit, opened.table, roots, size=size, **options)
         if size % ALIGNMENT:
             made._guard(lambda: sink.write([bytes(-size % ALIGNMENT)]))
             made.size = padded(size)
@@ -177,8 +195,8 @@ class Appender:
         size = self._guard(lambda: self.sink.size)
         if size != self.size:
             self._failed = (
-                f"the file has {size} bytes instead of {self.size}: something else wrote "
-                "to it; nothing more is written, what was committed is safe"
+                f"{self._name} has {size} bytes instead of {self.size}: something else "
+                "wrote to it; nothing more is written, what was committed is safe"
             )
             raise WriterError(self._failed)
         self._start = self.size
@@ -190,10 +208,7 @@ class Appender:
         try:
             return action()
         except OSError as error:
-            self._failed = (
-                f"writing failed: {error.strerror or error}; what was committed is safe, "
-                "open the file again with mode 'a' to go on after it"
-            )
+            self._failed = f"{self._name}: {_explained(error)}"
             raise WriterError(self._failed) from error
 
     def block(self, samples: Samples) -> None:

@@ -9,6 +9,7 @@ from gkflux.dynamics.checkpoint import Checkpoint
 from gkflux.dynamics.reporting import Reporter
 from gkflux.system import System
 from stepson import Field, Writer
+from stepson.errors import WriterError
 
 __all__ = ["create_file", "note_continuation", "open_file"]
 
@@ -25,9 +26,34 @@ def create_file(
     metadata: dict[str, Any],
     checkpoint: Checkpoint,
 ) -> Writer:
-    """Create the file of a replica; when this returns it is valid and holds its start."""
+    """Create the file of a replica; when this returns it is valid and holds its start.
+
+    Raises:
+        WriterError: it cannot be created, or another run was faster.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = stepson.create(
+    try:
+        writer = _created(path, fields, system, timestep, metadata)
+    except WriterError as error:
+        if not path.exists():
+            raise
+        raise WriterError(
+            f"{path} has just been created by another run in this folder; wait until it "
+            "ends, or choose another output folder"
+        ) from error
+    writer.checkpoint(checkpoint)
+    writer.commit(wait=True)
+    return writer
+
+
+def _created(
+    path: Path,
+    fields: Sequence[Field],
+    system: System,
+    timestep: float,
+    metadata: dict[str, Any],
+) -> Writer:
+    return stepson.create(
         path,
         fields=fields,
         numbers=system.numbers,
@@ -39,9 +65,6 @@ def create_file(
         commit="manual",
         threaded=False,
     )
-    writer.checkpoint(checkpoint)
-    writer.commit(wait=True)
-    return writer
 
 
 def open_file(path: Path) -> Writer:

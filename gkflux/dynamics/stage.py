@@ -39,6 +39,7 @@ from gkflux.dynamics.state import (
     State,
     degrees_of_freedom,
 )
+from gkflux.errors import FluxError
 from stepson import Writer
 from stepson.lock import forget_dead
 
@@ -131,8 +132,18 @@ class StageRun:
             if finished:
                 for held in restart.held:
                     held.writer.close()
+        self._check_place()
         self.reporter.send("finished" if finished else "stopped", step=step)
         return finished, step
+
+    def _check_place(self) -> None:
+        """A folder may be moved while its files are written: they go with it."""
+        gone = [path for path in self.files if not path.exists()]
+        if gone:
+            raise FluxError(
+                f"{gone[0]} is no longer there, the folder was moved or deleted during the "
+                "run; what was saved is where it is now: go on there with -o"
+            )
 
     def _loop(
         self, engine: Engine, restart: Restart, stop: threading.Event

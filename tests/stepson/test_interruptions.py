@@ -288,6 +288,21 @@ def test_full_disk_keeps_what_was_committed(
         assert faults.read_state(trajectory).frames == 8
 
 
+def test_a_deleted_file_is_noticed(tmp_path: Path) -> None:
+    """Nothing is left of what is written to a file without a name; renamed it is safe."""
+    writer = new(tmp_path / "a.son")
+    fill(writer, 3)
+    writer.commit()
+    (tmp_path / "a.son").rename(tmp_path / "b.son")
+    fill(writer, 3)
+    writer.commit()
+    (tmp_path / "b.son").unlink()
+    fill(writer, 3)
+    with pytest.raises(WriterError, match=r"a\.son: the file was deleted"):
+        writer.commit()
+    writer.abandon()
+
+
 def test_a_stranger_who_appends_is_noticed() -> None:
     sink = FaultySink(np.random.default_rng(3))
     run = faults.begin(sink)

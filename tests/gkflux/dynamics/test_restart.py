@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -386,6 +386,47 @@ def test_a_stop_before_files_agree_tells_what_is_saved(
     assert line.startswith(f"{file} holds no state after step {begun}: the steps up to 3")
     perform(tmp_path)
     assert_same_files(unbroken, tmp_path)
+
+
+def test_a_folder_that_is_moved_during_the_run(unbroken: Path, tmp_path: Path) -> None:
+    """In the middle of either stage: the files go on, and then it is said."""
+    for calls in (100, 301 + 1 + 100):
+        here, there = tmp_path / f"{calls}", tmp_path / f"{calls}.moved"
+        moved = partial(here.rename, there)
+        with pytest.raises(FluxError, match="moved or deleted"):
+            perform(here, potential=Counting(nth(calls, moved)))
+        assert not here.exists()
+        perform(there)
+        assert_same_files(unbroken, there)
+
+
+def test_another_run_that_is_a_moment_faster(tmp_path: Path) -> None:
+    """Both find an empty folder; the second comes between the first's look and create."""
+    at_once, potential = threading.Event(), Counting()
+    at_once.set()
+    make = potential.batch
+
+    def overtaken(*args: Any, **options: Any) -> Any:
+        perform(tmp_path, stop=at_once)
+        return make(*args, **options)
+
+    potential.batch = overtaken  # type: ignore[method-assign]
+    with pytest.raises(WriterError, match="just been created by another run"):
+        perform(tmp_path, potential=potential)
+    assert perform(tmp_path).finished
+
+
+def nth(calls: int, action: Callable[[], Any]) -> Callable[[], None]:
+    """Return what does something at the n-th call."""
+    count = 0
+
+    def each() -> None:
+        nonlocal count
+        count += 1
+        if count == calls:
+            action()
+
+    return each
 
 
 def test_a_kill_between_seal_and_farewell_leaves_no_owner(tmp_path: Path) -> None:
