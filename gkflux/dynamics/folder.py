@@ -3,11 +3,11 @@
 Every stage is looked at before any is computed, so what does not fit is refused at once.
 A file must have been written with the settings of now, and start where its stage starts
 now. The stages before it must be those of the configuration that it carries, because their
-own files may be gone. A file of a stage that has got another name is refused too. Allowed
+own files may be gone. A stage that is there under another name is refused too. Allowed
 are more steps in the last stage that has begun, and stages after it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,29 +28,45 @@ from stepson.errors import FormatError, VersionError
 __all__ = ["check_names", "check_stage"]
 
 
-def check_names(folder: Path, config: RunConfig) -> None:
-    """Refuse files of a stage that the configuration calls by another name.
+def check_names(folder: Path, config: RunConfig, now: Sequence[Settings]) -> None:
+    """Refuse to compute a stage that is there under another name.
+
+    Runs whose stages differ in more than the name may share a folder, and whatever was
+    renamed or moved aside is nobody's.
+
+    Args:
+        folder: of the run.
+        config: the whole run.
+        now: `provenance.settings` of every stage.
 
     Raises:
         ChangedRunError: names the stage.
     """
     names = [stage.name for stage in config.stage]
     for path in sorted([*folder.glob("*/md.son"), *folder.glob("*/*/md.son")]):
-        if path.relative_to(folder).parts[0] in names:
+        place = path.relative_to(folder).parts[0]
+        if place in names:
             continue
-        stored = _stage_of(path)
-        index, name = stored.get("index"), stored.get("name")
-        if isinstance(index, int) and index < len(names) and name not in names:
-            raise ChangedRunError(str(path), [("stage.name", str(name), names[index])])
+        stored = _settings_of(path)
+        for settings, name in zip(now, names, strict=True):
+            new = not (folder / name).exists()
+            if new and _other_keys(stored, settings) == {"stage.name"}:
+                raise ChangedRunError(str(path), [("stage.name", place, name)])
 
 
-def _stage_of(path: Path) -> Mapping[str, Any]:
-    """Return what a file says of its stage; nothing where it is none of ours."""
+def _settings_of(path: Path) -> Mapping[str, Any]:
+    """Return the settings of a file; nothing where it is none of ours, or elsewhere now."""
     try:
         with stepson.open(path) as trajectory:
-            return dict(trajectory.metadata.get("stage") or {})
+            stored = dict(trajectory.metadata.get("settings") or {})
     except FormatError:
         return {}
+    return stored if stored.get("stage.name") in path.parts[-3:-1] else {}
+
+
+def _other_keys(stored: Mapping[str, Any], now: Settings) -> set[str]:
+    different = {key for key in {*stored, *now} if stored.get(key) != now.get(key)}
+    return different - {"stage.steps"}
 
 
 def check_stage(folder: Path, config: RunConfig, index: int, now: Settings) -> None:

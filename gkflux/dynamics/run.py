@@ -58,7 +58,7 @@ def run(
 def run_stages(context: RunContext, stop: threading.Event) -> RunSummary:
     """Run all stages of a prepared run, or what is left of them."""
     stages = [StageRun(context, index) for index in range(len(context.config.stage))]
-    check_names(context.folder, context.config)
+    check_names(context.folder, context.config, [stage.settings for stage in stages])
     for stage in stages:
         stage.check()
     finished, step, index, already = True, 0, 0, True

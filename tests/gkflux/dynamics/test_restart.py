@@ -327,11 +327,13 @@ def test_stages_before_are_checked_though_their_files_are_gone(tmp_path: Path) -
 
 
 def test_another_name_of_a_stage_is_refused(tmp_path: Path) -> None:
-    """But a folder that was put aside, or is of a stage left out, is left alone."""
+    """But what was put aside, is of a stage left out or of another run is left alone."""
     stopped_after(tmp_path, 301 + 1 + 100)
     with pytest.raises(ChangedRunError, match=r"stage\.name  cold +frozen"):
         perform(tmp_path, TWO_STAGES.replace('"cold"', '"frozen"'))
     shutil.copytree(tmp_path / "cold", tmp_path / "cold.bak")
+    other = TWO_STAGES.replace('"cold"', '"ice"').replace('"warm"', '"water"')
+    assert stopped_after(tmp_path, 400, other.replace("42", "43")).stage == "ice"
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "md.son").write_text("not ours")
     assert perform(tmp_path).finished
