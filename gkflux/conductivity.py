@@ -23,7 +23,7 @@ from gkflux.errors import FluxError
 from gkflux.green_kubo import GreenKubo, prefactor
 from gkflux.parallel import pool
 from gkflux.plan import Plan, Settings, plan
-from gkflux.reduce import Reduced, accumulate
+from gkflux.reduce import Reduced, accumulate, remove_offsets
 from gkflux.runs import Run, array_run
 from gkflux.survey import Survey, check_temperatures, survey_all
 from gkflux.verdict import verdict
@@ -110,8 +110,12 @@ def reduce_runs(
         surveys, spectrum = survey_all(runs, where=where, progress=progress)
         check_temperatures(surveys)
         lengths = [stop - start for s in surveys for start, stop in s.pieces]
-        chosen = plan(lengths, runs[0].spacing, spectrum, settings)
+        as_it_is = settings.mode == "sportran"  # digit for digit
+        known = spectrum if as_it_is else spectrum.without_offset()
+        chosen = plan(lengths, runs[0].spacing, known, settings)
         data = accumulate(surveys, spectrum, chosen, where=where, progress=progress)
+    if not as_it_is:
+        remove_offsets(data)
     found = analyse(data, settings)
     return _result(data, found, chosen, settings)
 

@@ -21,7 +21,7 @@ from gkflux.plan import Plan
 from gkflux.spectrum import Spectrum, SpectrumAccumulator
 from gkflux.survey import Progress, Survey
 
-__all__ = ["Reduced", "accumulate"]
+__all__ = ["Reduced", "accumulate", "remove_offsets"]
 
 
 @dataclass
@@ -85,6 +85,16 @@ def accumulate(
         if progress is not None:
             progress(f"reduced {done.found.run.name}", number + 1, len(surveys))
     return result
+
+
+def remove_offsets(data: Reduced) -> None:
+    """Take means that are no fluctuations out of the spectra."""
+    data.survey_spectrum = data.survey_spectrum.without_offset()
+    for skip, spectrum in data.spectra.items():
+        data.spectra[skip] = clean = spectrum.without_offset()
+        if skip == data.plan.skip and clean is not spectrum:
+            for power in data.run_powers:
+                power[:1] = power[1:2]
 
 
 def _reduce(found: Survey, chosen: Plan, components: int, mean: Float) -> "_RunReducer":

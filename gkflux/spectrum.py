@@ -11,19 +11,21 @@ without taper, and
 
 is summed; a tapered or overlapping estimate would correlate neighbouring bins, and the
 cepstral analysis rests on their independence. The mean is not removed: an exactly removed
-mean makes the zero-frequency bin the logarithm of zero. What is left over at the end of a
-run is dropped, and counted.
+mean makes the zero-frequency bin the logarithm of zero. A mean that is no fluctuation (the
+momentum of the whole, a constant of another program) fills that bin and no other one:
+`Spectrum.without_offset` finds it, and puts the next bin in its place. What is left over at
+the end of a run is dropped, and counted.
 
 Sums over segments of different runs simply add, in any order, so `update`, `merge` and
 `finalize` are exact. The two-sided density at zero frequency is the integral over all
 times of the autocorrelation: kappa = prefactor * S(0) / 2.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, special
 
 from gkflux.correlate import Float
 
@@ -54,6 +56,12 @@ class Decimator:
         self._rest = rows[whole:].copy()
         means: Float = rows[:whole].reshape(-1, self.skip * self._channels) @ self._average
         return means
+
+
+_NEAR = 8
+"""Bins next to zero frequency that say what is expected there."""
+_CHANCE = 1e-4
+"""Probability that fluctuations alone are taken for an offset."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,37 @@ class Spectrum:
             self.groups * factor**2,
             self.group_segments,
         )
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether a constant in any channel stands out of its fluctuations.
+
+        F-test of the bin at zero against the `_NEAR` next ones; where these rise towards
+        zero, the rise is granted to it once more, squared.
+        """
+        density = np.einsum("kaa->ka", self.matrix).real
+        if not self.segments or len(density) <= 2 * _NEAR:
+            return False
+        near = density[1 : _NEAR + 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rise = np.maximum(1.0, near[:2].mean(axis=0) / near[2:].mean(axis=0)) ** 2
+            ratio = density[0] / (rise * near.mean(axis=0))
+        one = self.segments
+        limit = special.fdtri(one, 2 * _NEAR * one, 1 - _CHANCE / density.shape[1])
+        return bool(np.any(ratio > limit))
+
+    def without_offset(self) -> "Spectrum":
+        """Return the spectrum with its second bin in place of the first, if that is needed.
+
+        A constant is in the first bin and no other, and what belongs there has the same
+        expectation as the second, as far as segments resolve the spectrum at all.
+        """
+        if not self.has_offset:
+            return self
+        matrix, groups = self.matrix.copy(), self.groups.copy()
+        matrix[0] = matrix[1].real
+        groups[:, 0] = groups[:, 1]
+        return replace(self, matrix=matrix, groups=groups)
 
 
 class SpectrumAccumulator:

@@ -133,6 +133,26 @@ def test_a_mean_taken_off_before_does_no_harm_and_is_noticed() -> None:
     assert "taken off the flux before" in messages["mean flux"]
 
 
+@pytest.mark.parametrize("mean", [0.3, 1.0, 100.0])
+def test_a_mean_that_is_no_fluctuation_does_no_harm_and_is_noticed(mean: float) -> None:
+    """In standard deviations of the flux; it is in the bin at zero, and in no other."""
+    series = autoregressive(30_000, 5.0, 8)
+    known = {"timestep": 1.0, "volume": V, "temperature": T}
+    without = gkflux.kappa(series, **known)
+    found = gkflux.kappa(series + np.array([0, mean * series.std(), 0]), **known)
+    assert found.kappa == pytest.approx(without.kappa, abs=0.3 * without.kappa_std)
+    np.testing.assert_allclose(
+        found.tensor, without.tensor, atol=float(without.tensor_std.max())
+    )
+    assert found.tau == pytest.approx(without.tau, rel=0.1)
+    assert found.status == without.status
+    check = {c.name: c for c in found.checks}["mean flux"]
+    assert check.status == "warn"
+    sigma = float(check.message.split(" is ")[1].split(" sigma")[0])
+    expected = mean * series.std() / np.sqrt(2.0 / 30_000)  # S(0) = 2
+    assert sigma == pytest.approx(expected, rel=0.25)
+
+
 def test_a_direction_without_flux_has_no_conductivity() -> None:
     series = autoregressive(5000, 3.0, 9) * np.array([1.0, 1.0, 0.0])
     found = gkflux.kappa(series, timestep=1.0, volume=V, temperature=T)
