@@ -78,6 +78,17 @@ def test_a_mean_flux_is_noticed() -> None:
     assert checks(run(noise() + np.array([0.5, 0, 0])))["mean flux"].status == "warn"
 
 
+def test_means_that_cancel_are_noticed() -> None:
+    means = np.array([[0.5, 0, 0], [-0.5, 0, 0]])
+    runs = [noise() + mean for mean in means]
+    found = gkflux.kappa(runs, timestep=1.0, volume=1000.0, temperature=300.0)
+    assert {c.name: c.status for c in found.checks}["mean flux"] == "warn"
+    found = gkflux.kappa(
+        [noise(), noise()[::-1]], timestep=1.0, volume=1000.0, temperature=300.0
+    )
+    assert {c.name: c.status for c in found.checks}["mean flux"] == "pass"
+
+
 def test_halves_that_differ_are_noticed() -> None:
     values = noise(40_000)
     values[20_000:] *= 1.4
