@@ -8,7 +8,7 @@ at a frame: metadata and the index only.
 """
 
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from gkflux.correlate import Float
 from gkflux.errors import FluxError
 from gkflux.pooling import FluxFile, join, microcanonical, refuse_different, refuse_twice
 from gkflux.runs import Chunk, Run
+from gkflux.stored_units import factor
 from stepson.errors import FormatError
 
 __all__ = ["find_files", "trajectory_runs"]
@@ -115,6 +116,7 @@ def _open(path: str) -> FluxFile:
                 "record it with `heat_flux = { every = 2 }` in the stage"
             )
         metadata, field = trajectory.metadata, trajectory.fields["heat_flux"]
+        _check_fields(trajectory, path)
         steps = trajectory["heat_flux"].steps
         # one alone is enough where it continues another file
         if len(steps) < (1 if field.every else 2):
@@ -139,14 +141,41 @@ def _open(path: str) -> FluxFile:
         )
 
 
+def _check_fields(trajectory: stepson.Trajectory, path: str) -> None:
+    """Refuse a flux that is no vector, and units that are not known."""
+    shape = trajectory.fields["heat_flux"].shape
+    if len(shape) != 1 or shape[0] not in (1, 2, 3):
+        raise FluxError(
+            f"{path}: heat_flux has the shape {shape}, expected (3,): one vector a sample"
+        )
+    _factors(trajectory, path)
+
+
+def _factors(trajectory: stepson.Trajectory, path: str) -> dict[str, float]:
+    """What turns each field that is read into eV, Å, fs, K."""
+    cell = None if "volume" in trajectory.fields else trajectory.metadata.get("cell")
+    volume = None if cell is None else abs(float(np.linalg.det(np.array(cell, float))))
+    return {
+        name: factor(trajectory.fields[name], path, volume)
+        for name in ("heat_flux", *_SERIES)
+        if name in trajectory.fields
+    }
+
+
+def _table(metadata: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What a run stores as a table; empty where another program stored something else."""
+    found = metadata.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
 def _facts(trajectory: stepson.Trajectory, field: stepson.Field) -> dict[str, Any]:
     metadata = trajectory.metadata
-    potential = metadata.get("potential") or {}
+    potential = _table(metadata, "potential")
     return {
         "uuid": trajectory.uuid,
         "digest": trajectory.digest,
         "ensemble": metadata.get("ensemble"),
-        "stage": (metadata.get("stage") or {}).get("name"),
+        "stage": _table(metadata, "stage").get("name"),
         "replica": metadata.get("replica"),
         "potential_file": potential.get("file"),
         "potential_sha256": potential.get("sha256"),
@@ -223,17 +252,18 @@ def _chunks(paths: Sequence[str]) -> Iterator[Chunk]:
 def _chunks_of(path: str) -> Iterator[Chunk]:
     with stepson.open(path) as trajectory:
         names = [name for name in _SERIES if name in trajectory.fields]
+        factors = _factors(trajectory, path)
         for batch in trajectory.stream("heat_flux", *names, frames=FRAMES):
             scalars = {
                 name: (
                     np.asarray(batch.steps[name], np.int64),
-                    np.asarray(batch[name], float),
+                    factors[name] * np.asarray(batch[name], float),
                 )
                 for name in names
             }
             yield Chunk(
                 np.asarray(batch.steps["heat_flux"], np.int64),
-                np.asarray(batch["heat_flux"], dtype=np.float64),
+                factors["heat_flux"] * np.asarray(batch["heat_flux"], dtype=np.float64),
                 _total_energy(scalars),
             )
 
