@@ -171,6 +171,8 @@ def _smooth(spectrum: Spectrum) -> Float:
 
 def _positive(power: Float) -> Float:
     """Lift bins without power (a constant component, a removed mean) above zero."""
+    if not np.isfinite(power).all():
+        raise FluxError("the heat flux is too large to square; check its unit, eV Å/fs")
     if not np.any(power > 0):
         raise FluxError("the heat flux is zero throughout; was it computed?")
     return np.maximum(power, power[power > 0].min() * 1e-3 if np.any(power <= 0) else 0.0)

@@ -203,11 +203,16 @@ def _refuse_incomplete(found: Survey) -> None:
             f"{name}: fewer than 16 evenly spaced, finite samples of the heat flux"
         )
     if not found.temperature > 0:
-        raise FluxError(
-            f"{name}: no kinetic temperature; kappa goes with 1/T², give temperature= in K"
+        known = found.total("temperature").count > 0
+        what = (
+            f"a mean temperature of {found.temperature:g} K"
+            if known
+            else ("no kinetic temperature")
         )
+        how = "record it in K" if known else "give temperature= (--temperature), in K"
+        raise FluxError(f"{name}: {what}; kappa goes with 1/T²: {how}")
     if not found.volume > 0:
-        raise FluxError(f"{name}: no volume (a cluster?); give volume= in Å³")
+        raise FluxError(f"{name}: no volume (a cluster?); give volume= (--volume), in Å³")
 
 
 class _PieceSpectrum:

@@ -40,6 +40,18 @@ MODES = ("default", "vibes", "sportran")
 )
 @click.option("--any-ensemble", is_flag=True, help="Take thermostatted stages too.")
 @click.option(
+    "--temperature",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="K",
+    help="Where the files have none.",
+)
+@click.option(
+    "--volume",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="Å³",
+    help="Where the files have no cell.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
@@ -62,6 +74,8 @@ def command(
     method: str,
     mode: str,
     any_ensemble: bool,
+    temperature: float | None,
+    volume: float | None,
     workers: int,
     output: Path,
     as_json: bool,
@@ -81,6 +95,8 @@ def command(
         result = GreenKubo.from_trajectories(
             chosen,
             any_ensemble=any_ensemble,
+            temperature=temperature,
+            volume=volume,
             workers=workers,
             progress=listener,
             method=method,
