@@ -13,6 +13,7 @@ The name of a shipped model, such as "argon", stands for its file.
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
@@ -58,6 +59,8 @@ def load_potential(
     """
     if dtype not in ("float32", "float64"):
         raise FluxError(f"dtype {dtype!r} is neither float32 nor float64")
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise FluxError(f"device {device!r} is neither cpu nor cuda")
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise FluxError("no CUDA device here; use device='cpu'")
     file = _find(path)
@@ -126,17 +129,34 @@ def _torch_model(file: Path) -> Model:
     config = content.get("config", content.get("spec"))
     if not isinstance(config, dict):
         raise FluxError(f"{file} has a state, but no config that says what network it is")
-    return network_from_state(file, config, content["state"])
+    state = content["state"]
+    if not _is_state(state):
+        raise FluxError(f"{file}: its state is no table of tensors by name")
+    return network_from_state(file, config, state)
+
+
+def _is_state(state: object) -> bool:
+    return isinstance(state, dict) and all(
+        isinstance(key, str) and isinstance(value, torch.Tensor)
+        for key, value in state.items()
+    )
 
 
 def _torch_load(file: Path) -> Any:
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*TorchScript", category=UserWarning)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise FluxError(
             f"{file} contains pickled code, which is never run here; save its state_dict "
             "and config as plain tensors, {'config': ..., 'state': ...}"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        if "TorchScript" in str(error):
+            raise FluxError(
+                f"{file} is a TorchScript archive, which holds code; save its state_dict "
+                "and config as plain tensors, {'config': ..., 'state': ...}"
+            ) from error
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise FluxError(f"{file} is a damaged or truncated torch file: {reason}") from error

@@ -91,26 +91,47 @@ def read_model(path: str | PathLike[str]) -> Model:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise FluxError(f"{path} is a damaged or truncated model file: {error}") from error
-    network = SchNet(architecture(path, header["architecture"]))
+    shape = architecture(path, header.get("architecture"))
+    known = _elements(path, header.get("elements"))
+    origin = header.get("provenance", {})
+    if not isinstance(origin, dict):
+        raise FluxError(f"{path}: its provenance is no table")
     try:
+        network = SchNet(shape)
         network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
+    except (RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise FluxError(f"{path}: tensors do not fit the architecture: {reason}") from error
-    elements = header.get("elements")
-    known = None if elements is None else frozenset(int(z) for z in elements)
-    return Model(network.to(_dtype(state)), known, header.get("provenance", {}))
+    return Model(network.to(_dtype(path, state)), known, origin)
 
 
-def _dtype(state: Mapping[str, torch.Tensor]) -> torch.dtype:
+def _dtype(path: str | PathLike[str], state: Mapping[str, torch.Tensor]) -> torch.dtype:
+    for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            raise FluxError(f"{path}: tensor {name} holds integers, expected weights")
+        if not torch.isfinite(tensor).all():
+            raise FluxError(f"{path}: tensor {name} is not finite; the training diverged?")
     return state["embedding.weight"].dtype
+
+
+def _elements(path: str | PathLike[str], found: object) -> frozenset[int] | None:
+    if found is None:
+        return None
+    if isinstance(found, list) and all(type(z) is int and z > 0 for z in found):
+        return frozenset(found)
+    raise FluxError(f"{path}: its elements are no list of atomic numbers")
 
 
 def _header(path: str | PathLike[str], metadata: Mapping[str, str] | None) -> Any:
     text = (metadata or {}).get("gkflux")
     if text is None:
         raise FluxError(f"{path} is a safetensors file, but not a gkflux model")
-    header = json.loads(text)
+    try:
+        header = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise FluxError(f"{path}: its header is not JSON: {error}") from None
+    if not isinstance(header, dict):
+        raise FluxError(f"{path}: its header is no JSON object")
     if header.get("format") != FORMAT:
         found = header.get("format")
         raise FluxError(f"{path} has model format {found}, not {FORMAT}; upgrade stepson")
@@ -121,13 +142,20 @@ def _header(path: str | PathLike[str], metadata: Mapping[str, str] | None) -> An
     return header
 
 
-def architecture(path: str | PathLike[str], values: Mapping[str, Any]) -> Architecture:
+def architecture(path: str | PathLike[str], values: object) -> Architecture:
     """Build an `Architecture` from a header, and name what it does not know.
 
     Raises:
         FluxError: an unknown key, or a value that makes no network.
     """
+    if not isinstance(values, dict):
+        raise FluxError(f"{path}: its header names no architecture")
     unknown = set(values) - {f.name for f in fields(Architecture)}
     if unknown:
         raise FluxError(f"{path}: unknown architecture keys {sorted(unknown)}")
-    return Architecture(**values)
+    try:
+        return Architecture(**values)
+    except TypeError as error:
+        raise FluxError(f"{path}: a value of its architecture is wrong: {error}") from None
+    except FluxError as error:
+        raise FluxError(f"{path}: {error}") from None

@@ -64,7 +64,7 @@ class Architecture:
                 raise FluxError(f"{name} {getattr(self, name)!r} is not one of {known}")
         if min(self.features, self.n_filters, self.interactions, self.gaussians - 1) < 1:
             raise FluxError(f"not the shape of a network: {self}")
-        if not self.cutoff > 0:
+        if not 0 < self.cutoff < 1e3:
             raise FluxError(f"cutoff {self.cutoff} is not a length in Å")
 
     @property
