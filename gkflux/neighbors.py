@@ -20,6 +20,9 @@ __all__ = ["Edges", "edge_vectors", "neighbor_list"]
 
 Floats = NDArray[np.float64]
 
+CROWD = 1e5
+"""Neighbours an atom above which a list is refused; a solid has 50 within 5 Å."""
+
 
 class Edges(NamedTuple):
     """A sorted, directed, full list of E edges between n atoms.
@@ -60,7 +63,8 @@ def neighbor_list(
         cutoff: Å.
 
     Raises:
-        FluxError: positions that are not finite, or too far apart to be one system.
+        FluxError: positions that are not finite, or too far apart to be one system, or
+            more than `CROWD` neighbours an atom.
     """
     points = np.ascontiguousarray(positions, dtype=np.float64)
     periodic = np.array(np.broadcast_to(np.asarray(pbc, dtype=bool), (3,)))
@@ -68,13 +72,28 @@ def neighbor_list(
         raise FluxError(
             "positions are not finite; the run has exploded, or the file is wrong"
         )
-    pairs, shift = _find(points, _box(cell, periodic), periodic, float(cutoff))
+    box = _box(cell, periodic)
+    _refuse_crowd(len(points), box, periodic, float(cutoff))
+    pairs, shift = _find(points, box, periodic, float(cutoff))
     return _sorted(len(points), pairs, shift)
 
 
 def edge_vectors(positions: Floats, cell: Floats | None, edges: Edges) -> Floats:
     """Return d, shape ``(E, 3)``, Å. The reverse edge has exactly ``-d``, bit for bit."""
     return (positions[edges.other] - positions[edges.centre]) + edges.vectors(cell)
+
+
+def _refuse_crowd(n: int, box: Floats, periodic: NDArray[np.bool_], cutoff: float) -> None:
+    """Refuse a cell in another unit before its images fill the memory."""
+    if not (n and periodic.all()):
+        return
+    volume = abs(float(np.linalg.det(box)))
+    mean = n / max(volume, 1e-300) * 4.2 * cutoff**3
+    if mean > CROWD:
+        raise FluxError(
+            f"{n} atoms in {volume:.3g} Å³ have {mean:.2g} neighbours each within "
+            f"{cutoff:g} Å; check that cell and cutoff are in Å"
+        )
 
 
 def _box(cell: ArrayLike | None, periodic: NDArray[np.bool_]) -> Floats:

@@ -98,6 +98,8 @@ class System:
             if velocities is None
             else _array("velocities", velocities, (n, 3)),
         }
+        if not np.all(np.asarray(values["masses"]) > 0):
+            raise FluxError("masses must be positive, in amu")
         for name, value in values.items():
             if value is not None:
                 value.setflags(write=False)
@@ -155,12 +157,14 @@ class System:
             FluxError: there is no cell, or a number below one.
         """
         if self.cell is None:
-            raise FluxError("a cluster has no cell to repeat; give cell=")
-        counts = np.broadcast_to(np.asarray(times, dtype=int), (3,))
-        if np.any(counts < 1):
+            raise FluxError("no cell to repeat: a cluster cannot be a supercell")
+        given = np.asarray(times)
+        good = given.dtype.kind in "iu" and given.shape in ((), (3,))
+        if not good or np.any(given < 1):
             raise FluxError(
-                f"repeat{tuple(counts.tolist())}: every number must be at least 1"
+                f"repeat({times}): give one whole number of at least 1, or three"
             )
+        counts = np.broadcast_to(given, (3,))
         copies = np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1)
         shifts = copies.reshape(-1, 3) @ self.cell
         k = len(shifts)
@@ -224,13 +228,33 @@ class System:
             raise FluxError(f"no structure file {name}") from None
         except Exception as error:
             raise FluxError(
-                f"{name} is not a structure that ASE can read: {error}"
+                f"{name} is not a structure that ASE can read: {_reason(error)}"
             ) from error
-        return cls.from_ase(atoms[-1] if isinstance(atoms, list) else atoms)
+        try:
+            return cls.from_ase(atoms[-1] if isinstance(atoms, list) else atoms)
+        except FluxError as error:
+            raise FluxError(f"{name}: {error}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Put what ASE raised into one line; some of it is a bare word."""
+    from ase.io.formats import UnknownFileTypeError
+
+    if isinstance(error, UnknownFileTypeError) and " " not in str(error):
+        return "its type is not known; use a name such as x.xyz, x.cif or x.in"
+    if isinstance(error, KeyError):
+        return f"{error} is no chemical element or key known there"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _array(name: str, values: Any, shape: tuple[int, ...]) -> Floats:
-    array = np.array(values, dtype=np.float64, order="C")
+    try:
+        array = np.array(values, order="C")
+        array = array.astype(np.float64, casting="same_kind")
+    except (TypeError, ValueError):
+        raise FluxError(
+            f"{name} must be real numbers, expected {len(shape)} axes"
+        ) from None
     fits = array.ndim == len(shape) and all(
         want in (-1, got) for want, got in zip(shape, array.shape, strict=True)
     )
@@ -243,12 +267,17 @@ def _array(name: str, values: Any, shape: tuple[int, ...]) -> Floats:
 
 
 def _cell(values: Any) -> Floats:
-    array = np.array(values, dtype=np.float64)
+    array = np.asarray(values)
     return _array("cell", np.diag(array) if array.shape == (3,) else array, (3, 3))
 
 
 def _numbers(values: ArrayLike, n: int) -> NDArray[np.int64]:
-    numbers = np.array(values, dtype=np.int64)
+    numbers = np.array(values)
+    if numbers.size and numbers.dtype.kind not in "iu":
+        raise FluxError(
+            "numbers must be atomic numbers, such as 18, not names or fractions"
+        )
+    numbers = numbers.astype(np.int64)
     if numbers.shape != (n,):
         raise FluxError(f"numbers has shape {numbers.shape}, expected ({n},): one an atom")
     return numbers

@@ -11,9 +11,15 @@ from gkflux.dynamics.config import ConfigError, RunConfig, StageConfig
 from gkflux.dynamics.engine import Flux, Moves
 from gkflux.dynamics.state import Floats
 from gkflux.errors import FluxError
+from gkflux.neighbors import neighbor_list
 from gkflux.system import System
 
 __all__ = ["Ingredients", "prepare", "read_system", "stage_flux"]
+
+FARTHEST = 1e6
+"""Å: float32 positions are stored to 0.06 Å there."""
+TOUCHING = 0.3
+"""Å: no two nuclei of a structure are so close; a bond of hydrogen is 0.74 Å."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +59,58 @@ def prepare(config: RunConfig, device: str) -> Ingredients:
     system = read_system(config)
     potential, label = _load_potential(config, device)
     lattice = _lattice(config, system)
-    return Ingredients(system, potential, label, lattice, device)
+    ingredients = Ingredients(system, potential, label, lattice, device)
+    for stage in config.stage:  # now, and not when the stages before it are done
+        stage_flux(config, stage, ingredients)
+    return ingredients
 
 
 def read_system(config: RunConfig) -> System:
     """Read the structure and repeat it.
 
     Raises:
-        ConfigError: no such file, or no velocities in it where they are asked for.
+        ConfigError: no such file, no atoms in it, two at one place, a supercell of what has
+            no cell, or no velocities in it where they are asked for.
     """
     path = _existing(config, "system.structure", config.system.structure)
-    system = _read(path).repeat(config.system.supercell)
+    system = _read(path)
+    if system.n_atoms == 0:
+        raise ConfigError(f"system.structure: {path.name} holds no atoms", config.path)
+    if system.cell is None and any(n > 1 for n in config.system.supercell):
+        raise ConfigError(
+            f"system.supercell: {path.name} has no cell to repeat; add one, or remove "
+            "supercell",
+            config.path,
+        )
+    _check_distances(config, path, system)
+    if system.cell is not None:
+        system = system.repeat(config.system.supercell)
     if config.system.velocities == "file" and system.velocities is None:
         raise ConfigError(
             f"system.velocities = 'file', but {path.name} holds none; use 'draw'",
             config.path,
         )
     return system
+
+
+def _check_distances(config: RunConfig, path: Path, system: System) -> None:
+    """Refuse atoms on top of one another, and coordinates that no float32 can resolve."""
+    far = float(np.abs(system.positions).max())
+    if far > FARTHEST:
+        raise ConfigError(
+            f"system.structure: an atom of {path.name} has a coordinate of {far:.3g} Å; "
+            "check the unit of the positions",
+            config.path,
+        )
+    close = neighbor_list(system.positions, system.cell, system.pbc, TOUCHING)
+    if len(close):
+        first, second = int(close.centre[0]), int(close.other[0])
+        raise ConfigError(
+            f"system.structure: atoms {first} and {second} of {path.name} (counted from 0) "
+            f"are closer than {TOUCHING} Å; remove one, or check the unit of positions and "
+            "cell",
+            config.path,
+        )
 
 
 def _existing(config: RunConfig, key: str, name: str) -> Path:
@@ -183,6 +224,13 @@ def stage_flux(
         raise ConfigError(
             f"stage {stage.name!r}: heat_flux needs a system that is periodic in all "
             "directions",
+            config.path,
+        )
+    layers = ingredients.potential.layers
+    if flux.formulation == "local" and layers > 1:
+        raise ConfigError(
+            f"stage {stage.name!r}: heat_flux.formulation = 'local' is wrong for a model "
+            f"of {layers} interaction layers; use 'semilocal'",
             config.path,
         )
     gauge = flux.gauge or ("none" if ingredients.lattice is None else "lattice")
