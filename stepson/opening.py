@@ -213,8 +213,8 @@ def open_source(source: Source) -> Opened:
     start = source.read_at(0, 4096)
     if start.lstrip()[:1] == b"{":
         raise FormatError(
-            "this is the text format of FHI-vibes, not a binary .son; "
-            "`stepson convert IN OUT.son` turns it into one"
+            "this is the text format of FHI-vibes, not a binary .son; this version cannot "
+            "convert it, ase or vibes itself can read it"
         )
     check_magic(start)
     head = read_record(source, MAGIC_SIZE, RecordType.HEADER, size)

@@ -263,7 +263,7 @@ def _find_commit(source: Source, uuid: bytes, size: int) -> Commit:
         end, reach = start, 2 * reach
     raise FormatError(
         "no COMMIT verifies: the file is damaged at its start, or was cut short; "
-        "`stepson recover` may save parts of it"
+        "this version cannot recover it: use a copy"
     )
 
 
