@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; those of the process by default.
     """
+    _open_closed_streams()
     try:
         status = cli.main(
             args=None if arguments is None else list(arguments),
@@ -95,6 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _say(f"{click.style('Error:', fg='red', bold=True)} {line}", 1)
     return status if isinstance(status, int) else 0
+
+
+def _open_closed_streams() -> None:
+    """Give words somewhere to go where the caller closed a stream, as ``>&-`` does."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def explain(error: Exception) -> str | None:

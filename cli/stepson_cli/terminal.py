@@ -90,7 +90,9 @@ class Terminal:
 
     def show_json(self, result: object) -> None:
         """Print a result as JSON: unstyled, and null for what is not a finite number."""
-        text = json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(
+            _plain(result), indent=2, ensure_ascii=not self.unicode, allow_nan=False
+        )
         self._out.write(text + "\n")
 
     def say(self, message: "RenderableType", *, verbosity: int = 0) -> None:
@@ -142,6 +144,9 @@ def _console(stream: TextIO) -> "Console":
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")  # a Latin-1 terminal shows ? and goes on
     is_terminal = _is_terminal(stream)
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) == 0:
+        del os.environ["COLUMNS"]  # rich would print nothing at all
     plain_width = None if is_terminal or "COLUMNS" in os.environ else PLAIN_WIDTH
     return Console(
         file=stream,

@@ -4,6 +4,9 @@ import io
 import json
 import os
 import pickle
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -393,3 +396,39 @@ def test_missing_files_and_folders(
         assert "is a folder" in refused(capsys, command, tmp_path)
     assert "0 files" in refused(capsys, "gk", tmp_path)
     assert "cannot be read" in refused(capsys, "run", tmp_path / "nope.toml")
+
+
+def spoken(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a shell command, in which `stepson` is ours."""
+    ours = f"{shlex.quote(sys.executable)} -m stepson_cli.main"
+    return subprocess.run(
+        ["sh", "-c", command.replace("stepson", ours, 1)],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_error(closed: str, tmp_path: Path) -> None:
+    path = shlex.quote(str(fluxes(tmp_path / "md.son")))
+    done = spoken(f"stepson info {path} {closed}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_json_on_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
+    path = shlex.quote(str(fluxes(tmp_path / "md.son")))
+    ascii_only = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    done = spoken(f"stepson info --json {path}", **ascii_only)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["fields"]
+    assert "\\u00c5" in done.stdout
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "20", "x"])
+def test_any_width(columns: str, tmp_path: Path) -> None:
+    path = shlex.quote(str(fluxes(tmp_path / "md.son")))
+    done = spoken(f"stepson info {path}", COLUMNS=columns)
+    assert done.returncode == 0
+    assert done.stdout.strip() or columns == "1"
