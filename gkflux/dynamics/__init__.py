@@ -12,6 +12,7 @@ run, stage, loop what happens, from the outside in
 engine           forces, integrator (verlet, langevin with noise), heat flux
 recording        fields, cadences, frames that wait for their commit
 epochs, files    the one writer thread; files of a batch
+folder           whether what is there is this run
 recovery         where a killed batch begins; checkpoint: what a state is
 replicas         where replicas start
 guards           what stops a run that went wrong
