@@ -181,6 +181,10 @@ def create(
         WriterError: the file exists, or cannot be created.
     """
     where = Path(path)
+    unknown = set(options) - set(Options.__annotations__)
+    if unknown:
+        known = ", ".join(Options.__annotations__)
+        raise SchemaError(f"create() takes no option {min(unknown)!r}; it has {known}")
     schema = Schema(as_fields(fields), len(_numbers(numbers)))
     content = _metadata(_numbers(numbers), masses, cell, pbc, timestep, metadata or {})
     newborn = Newborn(where)
@@ -262,17 +266,35 @@ def _metadata(
         "numbers": numbers,
         "masses": None if masses is None else _floats("masses", masses, numbers.shape),
         "cell": None if cell is None else _floats("cell", cell, (3, 3)),
-        "pbc": [bool(each) for each in np.broadcast_to(np.asarray(pbc), 3)],
-        "timestep": None if timestep is None else float(timestep),
+        "pbc": _periodic(pbc),
+        "timestep": None if timestep is None else _duration(timestep),
         **rest,
     }
 
 
 def _floats(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
-    found = np.asarray(values, np.float64)
+    try:
+        found = np.asarray(values).astype(np.float64, casting="same_kind")
+    except (TypeError, ValueError):
+        raise SchemaError(f"{name} are real numbers of shape {shape}") from None
     if found.shape != shape:
         raise SchemaError(f"{name} have shape {shape}, not {found.shape}")
+    if not np.isfinite(found).all():
+        raise SchemaError(f"{name} are not finite")
     return found
+
+
+def _periodic(pbc: object) -> list[bool]:
+    found = np.asarray(pbc)
+    if found.dtype.kind not in "biu" or found.shape not in ((), (3,)):
+        raise SchemaError(f"pbc is True, False, or three of them, not {pbc!r}")
+    return [bool(each) for each in np.broadcast_to(found, 3)]
+
+
+def _duration(timestep: object) -> float:
+    if not isinstance(timestep, (int, float, np.number)) or not 0 < timestep < np.inf:
+        raise SchemaError(f"timestep is a positive number of fs, not {timestep!r}")
+    return float(timestep)
 
 
 def _header(parent: Trajectory | Mapping[str, Any] | None) -> Header:

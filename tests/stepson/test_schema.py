@@ -1,7 +1,12 @@
 """Fields, cadences and what a schema refuses."""
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 
+import stepson
 from stepson import Field, FormatError, SchemaError
 from stepson.schema import Schema
 
@@ -110,3 +115,25 @@ def test_unknown_key_of_a_field_is_ignored() -> None:
     stored = Schema((Field("x", "bool", (), ""),), 7).to_map()
     stored["fields"][0]["later"] = 1
     assert Schema.from_map(stored, 64).fields[0].name == "x"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"timestep": 0}, "timestep is a positive number"),
+        ({"timestep": float("nan")}, "timestep is a positive number"),
+        ({"timestep": "4"}, "timestep is a positive number"),
+        ({"pbc": "no"}, "pbc is True, False"),
+        ({"pbc": [True, False]}, "pbc is True, False"),
+        ({"cell": np.full((3, 3), np.nan)}, "cell are not finite"),
+        ({"masses": ["a", "b"]}, "masses are real numbers"),
+        ({"commmit": "auto"}, "no option 'commmit'"),
+    ],
+)
+def test_what_create_refuses_leaves_nothing_behind(
+    given: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    fields = [Field("energy", "float64", (), "eV")]
+    with pytest.raises(SchemaError, match=words):
+        stepson.create(tmp_path / "x.son", fields=fields, numbers=[1, 1], **given)
+    assert not list(tmp_path.iterdir())
