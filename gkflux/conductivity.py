@@ -81,7 +81,7 @@ def kappa(
 def _series(flux: ArrayLike | Sequence[ArrayLike]) -> list[ArrayLike]:
     if isinstance(flux, list | tuple) and flux and np.ndim(flux[0]) == 2:
         return list(flux)
-    array = np.asarray(flux, dtype=np.float64)
+    array = np.asarray(flux)
     return list(array) if array.ndim == 3 else [array]
 
 

@@ -14,6 +14,7 @@ import scipy
 import stepson
 from gkflux.checks import Check
 from gkflux.correlate import Float
+from gkflux.errors import FluxError
 from gkflux.estimators.estimate import Estimate, quantile
 from gkflux.rounding import rounded
 from stepson.units import BOLTZMANN, CONDUCTIVITY
@@ -80,7 +81,13 @@ class GreenKubo:
         return self.record.half_width(0.95) / NORMAL_95
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the interval that covers the true value with probability `level`."""
+        """Return the interval that covers the true value with probability `level`.
+
+        Raises:
+            FluxError: `level` is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise FluxError(f"the level of an interval is between 0 and 1, not {level}")
         if self.status == "no error bar":
             return nan, nan
         return self.record.interval(level)

@@ -118,8 +118,15 @@ def array_run(
     )
 
 
+def _real(flux: ArrayLike) -> Float:
+    try:
+        return np.asarray(flux).astype(np.float64, casting="same_kind")
+    except (TypeError, ValueError):
+        raise FluxError("the flux is no array of real numbers") from None
+
+
 def _columns(flux: ArrayLike, currents: ArrayLike | None) -> Float:
-    rows = np.asarray(flux, dtype=np.float64)
+    rows = _real(flux)
     if rows.ndim != 2 or not 1 <= rows.shape[1] <= 3:
         raise FluxError(
             f"the flux has shape {rows.shape}, expected (n, 3): one row a sample, J "

@@ -76,6 +76,9 @@ def trajectory_runs(
     Raises:
         FluxError: see the module.
     """
+    for name, value in (("temperature", temperature), ("volume", volume)):
+        if value is not None and not 0 < value < float("inf"):
+            raise FluxError(f"{name} must be a positive number, not {value}")
     files = [_open(path) for path in _with_flux(paths)]
     refuse_twice(files)
     if not any_ensemble:

@@ -18,6 +18,9 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 
 import stepson
+from gkflux import GreenKubo, System
+from gkflux import kappa as kappa_of
+from gkflux.errors import FluxError
 from gkflux.potentials.load import SHIPPED
 from stepson_cli.main import main
 
@@ -432,3 +435,52 @@ def test_any_width(columns: str, tmp_path: Path) -> None:
     done = spoken(f"stepson info {path}", COLUMNS=columns)
     assert done.returncode == 0
     assert done.stdout.strip() or columns == "1"
+
+
+def test_numbers_that_mean_nothing(tmp_path: Path) -> None:
+    path = fluxes(tmp_path / "md.son")
+    good = np.random.default_rng(1).normal(size=(400, 3))
+    wrong: list[dict[str, Any]] = [
+        {"temperature": -1.0},
+        {"volume": 0.0},
+        {"volume": float("nan")},
+    ]
+    for given in wrong:
+        with pytest.raises(FluxError, match="must be a positive number"):
+            GreenKubo.from_trajectories(path, **given)
+    for flux in (good + 1j, "flux", None):
+        with pytest.raises(FluxError, match="no array of real numbers"):
+            kappa_of(flux, timestep=1.0, volume=1000.0, temperature=300.0)  # type: ignore[arg-type]
+    for level in (0.0, 1.0, 95.0):
+        with pytest.raises(FluxError, match="between 0 and 1"):
+            GreenKubo.from_trajectories(path).interval(level)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"numbers": ["Ar", "Ar"]}, "atomic numbers"),
+        ({"numbers": [18.5, 18]}, "atomic numbers"),
+        ({"masses": [0.0, 1.0]}, "masses must be positive"),
+        ({"positions": "abc"}, "positions must be real"),
+        ({"positions": [[1, 2, 3], [1, 2]]}, "positions must be real"),
+        ({"positions": np.ones((2, 3)) * 1j}, "positions must be real"),
+        ({"cell": "big"}, "cell must be real"),
+        ({"cell": np.zeros((3, 3))}, "no lattice vector"),
+    ],
+)
+def test_systems_from_python(given: dict[str, Any], words: str) -> None:
+    atoms: dict[str, Any] = {
+        "positions": np.eye(3)[:2] * 4,
+        "numbers": [18, 18],
+        "cell": [9, 9, 9],
+    }
+    with pytest.raises(FluxError, match=words):
+        System(**(atoms | given))
+
+
+@pytest.mark.parametrize("times", [0, -1, 1.5, "x", (2, 2), (1, 1, 0)])
+def test_supercells_from_python(times: Any) -> None:
+    system = System(positions=[[0, 0, 0]], numbers=[18], cell=[9, 9, 9])
+    with pytest.raises(FluxError, match="give one whole number of at least 1, or three"):
+        system.repeat(times)
