@@ -80,7 +80,18 @@ class _Column:
             raise self.misfit("shape", shape, array.shape)
         if array.dtype != self.dtype and not self._fits(array):
             raise self.misfit("dtype", self.dtype.name, array.dtype.name)
-        return array
+        return self._rounded(array)
+
+    def _rounded(self, array: Array) -> Array:
+        """Narrow floating point numbers here, where one that does not fit is an error."""
+        if self.dtype.kind != "f" or array.dtype == self.dtype:
+            return array
+        try:
+            with np.errstate(over="raise"):
+                return array.astype(self.dtype)
+        except FloatingPointError:
+            largest = f"up to {np.finfo(self.dtype).max:.3g}"
+            raise self.misfit("numbers", largest, "a larger one; use float64") from None
 
     def _fits(self, array: Array) -> bool:
         have, want = array.dtype.kind, self.dtype.kind

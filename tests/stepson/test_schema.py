@@ -137,3 +137,15 @@ def test_what_create_refuses_leaves_nothing_behind(
     with pytest.raises(SchemaError, match=words):
         stepson.create(tmp_path / "x.son", fields=fields, numbers=[1, 1], **given)
     assert not list(tmp_path.iterdir())
+
+
+def test_numbers_too_large_for_the_dtype_are_refused(tmp_path: Path) -> None:
+    fields = [Field("positions", "float32", ("atom", 3), "Å")]
+    with stepson.create(tmp_path / "x.son", fields=fields, numbers=[1]) as out:
+        with pytest.raises(SchemaError, match=r"numbers up to 3\.4e"):
+            out.append(step=0, positions=np.full((1, 3), 1e300))
+        with pytest.raises(SchemaError, match=r"numbers up to 3\.4e"):
+            out.extend(steps=[0], positions=np.full((1, 1, 3), 1e300))
+        out.append(step=0, positions=np.full((1, 3), np.inf))
+    with stepson.open(tmp_path / "x.son") as trajectory:
+        assert len(trajectory) == 1
