@@ -214,7 +214,7 @@ def open_source(source: Source) -> Opened:
     if start.lstrip()[:1] == b"{":
         raise FormatError(
             "this is the text format of FHI-vibes, not a binary .son; this version cannot "
-            "convert it, ase or vibes itself can read it"
+            "convert it, FHI-vibes itself reads it"
         )
     check_magic(start)
     head = read_record(source, MAGIC_SIZE, RecordType.HEADER, size)
