@@ -42,10 +42,19 @@ supercell = [6, 6, 6]
 temperature = 40
 [potential]
 model = "argon"
+"""
+STAGES = """
 [[stage]]
-name = "any"
+name = "thermalise"
+ensemble = "langevin"
 timestep = 4.0
-steps = 1
+steps = 500
+friction = 0.01
+[[stage]]
+name = "production"
+timestep = 4.0
+steps = {steps}
+record.every = 1
 [output]
 folder = "out"
 """
@@ -53,21 +62,8 @@ folder = "out"
 
 def every_step(config: RunConfig, frames: int) -> RunConfig:
     """The same system: thermalised for 500 steps, then `frames` recorded at every step."""
-    thermalise = {
-        "name": "thermalise",
-        "ensemble": "langevin",
-        "timestep": 4.0,
-        "steps": 500,
-        "friction": 0.01,
-    }
-    production = {
-        "name": "production",
-        "timestep": 4.0,
-        "steps": frames - 1,
-        "record": {"every": 1},
-    }
-    data = {**config.model_dump(), "stage": [thermalise, production]}
-    return RunConfig.validated(data, config.path, config.text)
+    head = config.text.partition("[[stage]]")[0]
+    return parse(head + STAGES.format(steps=frames - 1), config.path)
 
 
 def timed(work: Callable[[], Any], repeat: int = 3) -> tuple[float, Any]:
@@ -176,7 +172,10 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=4096)
     parser.add_argument("--json", type=Path, help="also write the result here")
     options = parser.parse_args()
-    config = load(options.run) if options.run else parse(ARGON, EXAMPLES / "run.toml")
+    if options.run:
+        config = load(options.run)
+    else:
+        config = parse(ARGON + STAGES.format(steps=1), EXAMPLES / "run.toml")
     config = every_step(config, options.frames)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
