@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike
 from gkflux.dynamics.engine import Engine, Flux, Moves
 from gkflux.dynamics.guards import check_motion
 from gkflux.dynamics.langevin import Langevin
-from gkflux.dynamics.state import Floats, State, kinetic_energy, remove_momentum
+from gkflux.dynamics.state import (
+    Floats,
+    State,
+    draw_velocities,
+    kinetic_energy,
+    remove_momentum,
+)
 from gkflux.dynamics.verlet import Integrator, VelocityVerlet
 from gkflux.errors import FluxError
 from gkflux.system import System
@@ -86,13 +92,14 @@ class MolecularDynamics:
         Args:
             potential: forces, and the flux.
             system: where to start.
-            velocities: shape ``(n, 3)``, Å/fs; by default those of the system. The
-                total momentum is removed for ``nve``.
+            velocities: shape ``(n, 3)``, Å/fs; by default those of the system, or, where
+                it has none, drawn at `temperature` as a run draws them. The total
+                momentum is removed for ``nve``.
             timestep: fs.
             ensemble: ``nve``, or ``langevin`` with `temperature` and `friction`.
-            temperature: K.
+            temperature: K, of the thermostat and of velocities that are drawn.
             friction: 1/fs.
-            seed: of the noise.
+            seed: of the noise and of velocities that are drawn.
             heat_flux_every: steps between two heat fluxes; None: only those that the
                 writer needs.
             formulation: ``semilocal`` (exact) or ``local``.
@@ -105,12 +112,7 @@ class MolecularDynamics:
             FluxError: no velocities, no lattice, a thermostat without its numbers.
             SchemaError: the writer wants a field that is not measured here.
         """
-        start = system.velocities if velocities is None else velocities
-        if start is None:
-            raise FluxError("the system has no velocities; give velocities=, in Å/fs")
-        v = np.array(start, dtype=np.float64)
-        if v.shape != (system.n_atoms, 3):
-            raise FluxError(f"velocities have shape {v.shape}, not ({system.n_atoms}, 3)")
+        v = _start_velocities(system, velocities, temperature, seed)
         if ensemble == "nve":
             remove_momentum(v[None], system.masses)
         integrator = _integrator(system, ensemble, timestep, temperature, friction, seed)
@@ -179,6 +181,25 @@ class MolecularDynamics:
 
     def __repr__(self) -> str:
         return f"<MolecularDynamics {self.system!r}: step {self._engine.state.step}>"
+
+
+def _start_velocities(
+    system: System, velocities: ArrayLike | None, temperature: float | None, seed: int
+) -> Floats:
+    start = system.velocities if velocities is None else velocities
+    if start is None:
+        if temperature is None:
+            raise FluxError(
+                "the system has no velocities; give velocities=, in Å/fs, or temperature="
+            )
+        drawn = draw_velocities(
+            system.masses, temperature, seed=seed, stage=0, replicas=[0]
+        )
+        return np.asarray(drawn[0])
+    v = np.array(start, dtype=np.float64)
+    if v.shape != (system.n_atoms, 3):
+        raise FluxError(f"velocities have shape {v.shape}, not ({system.n_atoms}, 3)")
+    return v
 
 
 def _integrator(

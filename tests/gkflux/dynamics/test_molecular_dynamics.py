@@ -109,6 +109,13 @@ def test_a_writer_gets_every_field_that_is_due(tmp_path: Path) -> None:
         np.testing.assert_array_equal(trajectory["heat_flux"][-1], md.heat_flux)
 
 
+def test_velocities_are_drawn_at_the_temperature() -> None:
+    system, potential = oscillators(), Harmonic([1.0])
+    md = gkflux.MolecularDynamics(potential, system, timestep=1.0, temperature=60, seed=1)
+    expected = draw_velocities(system.masses, 60, seed=1, stage=0, replicas=[0])[0]
+    np.testing.assert_allclose(md.state.velocities, expected, rtol=0, atol=1e-15)
+
+
 def test_what_molecular_dynamics_refuses(tmp_path: Path) -> None:
     system, potential = oscillators(), Harmonic([1.0])
     with pytest.raises(FluxError, match="no velocities"):
