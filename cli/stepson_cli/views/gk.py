@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gkflux.rounding import rounded, rounded_interval
+from gkflux.verdict import written
 from stepson_cli.plot import Band, plot
 
 if TYPE_CHECKING:
@@ -156,14 +157,19 @@ def _table(*names: str) -> Table:
     return table
 
 
+def _detail(value: float | int | str, unit: str) -> str:
+    if not isinstance(value, float):
+        return f"{value}{unit}"
+    return written(value) if unit == " fs" else f"{value:.4g}{unit}"
+
+
 def _details(estimate: "Estimate") -> str:
     """What the method decided, as far as it fits: the rest stands in gk.json."""
     parts = []
     for name, unit in SHOWN_DETAILS.items():
         if name in estimate.details:
             value = estimate.details[name]
-            number = f"{value:.4g}" if isinstance(value, float) else str(value)
-            parts.append(f"{name} {number}{unit}")
+            parts.append(f"{name} {_detail(value, unit)}")
     return ", ".join(parts)
 
 
