@@ -21,6 +21,7 @@ from gkflux.series_checks import (
     diffusion,
     energy,
     finite,
+    formulation,
     lattice,
     mean_flux,
     spacing,
@@ -49,6 +50,7 @@ def make_checks(data: Reduced, found: Analysis, settings: Settings) -> tuple[Che
         thermodynamics(data),
         diffusion(data),
         lattice(data),
+        formulation(data),
         _aic(found),
         _mode(settings),
     ]

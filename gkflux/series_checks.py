@@ -27,6 +27,7 @@ __all__ = [
     "diffusion",
     "energy",
     "finite",
+    "formulation",
     "lattice",
     "mean_flux",
     "spacing",
@@ -261,3 +262,18 @@ def lattice(data: Reduced) -> Check | None:
         "the flux in this gauge is not the heat flux; leave those runs out, or record it "
         "with gauge = 'none'",
     )
+
+
+def formulation(data: Reduced) -> Check | None:
+    """Look for the virial form of the flux of a potential with several layers."""
+    for found in data.surveys:
+        layers = found.run.facts.get("layers")
+        if found.run.facts.get("formulation") == "local" and (layers or 1) > 1:
+            return Check(
+                "formulation",
+                "fail",
+                f"the flux of {found.run.name} is the virial form, which leaves out the "
+                f"power that the messages of {layers} interaction layers carry: record it "
+                "with formulation = 'semilocal'",
+            )
+    return None

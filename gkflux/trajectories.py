@@ -187,6 +187,7 @@ def _facts(trajectory: stepson.Trajectory, field: stepson.Field) -> dict[str, An
         "target_K": metadata.get("temperature"),
         "gauge": field.attributes.get("gauge"),
         "formulation": field.attributes.get("formulation"),
+        "layers": potential.get("layers"),
         "convective": field.attributes.get("convective"),
         "diffusing": _diffusing(trajectory),
         **_hop(trajectory),

@@ -209,8 +209,7 @@ def stage_flux(
     """Return which flux a stage computes; None without ``heat_flux``.
 
     Raises:
-        ConfigError: the formulation is wrong for this potential, or the system is a
-            cluster.
+        ConfigError: the system is a cluster.
     """
     flux = stage.heat_flux
     if "stress" in stage.record.fields and np.isnan(ingredients.system.volume):
@@ -224,13 +223,6 @@ def stage_flux(
         raise ConfigError(
             f"stage {stage.name!r}: heat_flux needs a system that is periodic in all "
             "directions",
-            config.path,
-        )
-    layers = ingredients.potential.layers
-    if flux.formulation == "local" and layers > 1:
-        raise ConfigError(
-            f"stage {stage.name!r}: heat_flux.formulation = 'local' is wrong for a model "
-            f"of {layers} interaction layers; use 'semilocal'",
             config.path,
         )
     gauge = flux.gauge or ("none" if ingredients.lattice is None else "lattice")

@@ -121,6 +121,7 @@ class StageRun:
                 f"{cadence}; the last state is in the checkpoint, not in a frame",
                 "starting",
             )
+        self._say_formulation()
         self.reporter.send("starting")
         with ExitStack() as stack:
             try:
@@ -143,6 +144,16 @@ class StageRun:
             raise FluxError(
                 f"{gone[0]} is no longer there, the folder was moved or deleted during the "
                 "run; what was saved is where it is now: go on there with -o"
+            )
+
+    def _say_formulation(self) -> None:
+        """The virial form is computed when it is named; what is wrong with it is said."""
+        flux, layers = self.config.heat_flux, self.context.ingredients.potential.layers
+        if flux is not None and flux.formulation == "local" and layers > 1:
+            self.reporter.say(
+                f"stage {self.config.name}: formulation = 'local' leaves out the power "
+                f"that messages of {layers} interaction layers carry; kappa will be wrong",
+                "starting",
             )
 
     def _loop(

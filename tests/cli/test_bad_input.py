@@ -128,7 +128,6 @@ def test_a_supercell_of_a_cluster(folder: Path, capsys: pytest.CaptureFixture[st
         ('"production"', '"warm"', ["two stages are called 'warm'"]),
         ("every = 2", 'gauge = "foo"', ["heat_flux.gauge", "'lattice' or 'none'"]),
         ("every = 2", 'gauge = "lattice"', ["needs system.lattice"]),
-        ("every = 2", 'formulation = "local"', ["'production'", "local"]),
         ('"out"', '"atoms.xyz"', ["atoms.xyz", "not a directory"]),
     ],
 )

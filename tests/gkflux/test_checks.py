@@ -143,3 +143,21 @@ def test_atoms_that_left_the_reference_lattice() -> None:
     found = checks(sound, replace(gone, facts={**gone.facts, "hop": hop}))["lattice"]
     assert found.status == "fail"
     assert "atom 7 at step 5 of b.son" in found.message
+
+
+@pytest.mark.parametrize(
+    ("formulation", "layers", "status"),
+    [
+        ("semilocal", 2, None),
+        ("local", 1, None),
+        ("local", None, None),
+        ("local", 2, "fail"),
+    ],
+)
+def test_the_virial_form_of_several_layers(
+    formulation: str, layers: int | None, status: str | None
+) -> None:
+    one = run(noise())
+    one = replace(one, facts={**one.facts, "formulation": formulation, "layers": layers})
+    found = checks(one).get("formulation")
+    assert (found and found.status) == status

@@ -204,6 +204,20 @@ def test_a_run_with_a_network_stopped_and_resumed_is_the_same_bits(
     assert_same_files(tmp_path / "out", tmp_path / "b")
 
 
+def test_the_virial_form_is_computed_by_name_and_found_wrong(
+    configuration: Path, tmp_path: Path
+) -> None:
+    text = CONFIG.replace("heat_flux = {", 'heat_flux = { formulation = "local",')
+    assert text != CONFIG
+    configuration.write_text(text)
+    summary = run(load(configuration))
+    assert any("'local' leaves out the power" in message for message in summary.messages)
+    found = gkflux.GreenKubo.from_trajectories(
+        sorted(tmp_path.glob("out/production/*/*.son"))
+    )
+    assert {c.name: c.status for c in found.checks}["formulation"] == "fail"
+
+
 def test_what_such_a_run_says_about_itself(configuration: Path, tmp_path: Path) -> None:
     run(load(configuration))
     with stepson.open(tmp_path / "out" / "production" / "01" / "md.son") as trajectory:
