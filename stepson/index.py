@@ -316,4 +316,7 @@ def _ends_with(entries: Entries, row: Row) -> bool:
     """Whether the totals at the end of `entries` are those of `row`."""
     if not len(entries):
         return False
-    return np.array_equal(entries.rows[-1, Column.END :], row[Column.END :])
+    last, own = entries.rows[-1], slice(Column.CHECKPOINT, Column.CHECKPOINT_STEP + 1)
+    return np.array_equal(last[own], row[own]) and np.array_equal(
+        last[Column.END :], row[Column.END :]
+    )
