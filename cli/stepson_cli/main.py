@@ -25,7 +25,12 @@ __all__ = ["cli", "main"]
 COMMANDS = ("run", "gk", "info", "verify", "demo")
 INTERRUPTED = 130
 # What `stepson[md]` brings; `pip install stepson` alone has none of it.
-PHYSICS = ("torch", "ase", "vesin", "safetensors", "scipy", "matplotlib", "pydantic")
+PHYSICS = frozenset(
+    {
+        *("torch", "ase", "vesin", "safetensors", "dask", "distributed", "scipy"),
+        *("matplotlib", "pydantic", "numba"),
+    }
+)
 
 
 class LazyGroup(click.Group):

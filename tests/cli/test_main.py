@@ -2,8 +2,10 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -12,6 +14,8 @@ import pytest
 from stepson.errors import DamagedError, SchemaError, StepsonError
 from stepson_cli import main as module
 from stepson_cli.main import COMMANDS, cli, explain, main
+
+ROOT = Path(__file__).resolve().parents[2]
 
 HEAVY = ("torch", "rich", "dask", "numpy", "ase", "blosc2", "stepson", "gkflux")
 
@@ -168,3 +172,10 @@ def test_commands_are_imported_one_at_a_time() -> None:
     context = click.Context(cli)
     assert cli.get_command(context, "no such command") is None
     assert cli.list_commands(context) == list(COMMANDS)
+
+
+def test_every_library_of_the_physics_is_explained_where_it_is_missing() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for requirement in project["optional-dependencies"]["md"]:
+        (name,) = re.findall(r"^\w+", requirement)
+        assert "stepson[md]" in str(explain(ModuleNotFoundError(name=name)))
