@@ -32,6 +32,7 @@ class Verification:
     commits: int = 0
     records: int = 0
     frames: int = 0
+    """Of the commits that are sound."""
     bytes: int = 0
     damages: list[StepsonError] = field(default_factory=list)
     """What is wrong, in the order of the file; each names byte, field and steps."""

@@ -52,6 +52,7 @@ def test_a_damaged_file_exits_with_one_and_says_where(
     assert main(["verify", str(path)]) == 1
     out, err = capsys.readouterr()
     assert "damaged" in out
+    assert "frames in those that are sound" in out
     assert "at byte" in " ".join(out.split())
     assert err == ""
 

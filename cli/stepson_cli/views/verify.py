@@ -24,6 +24,8 @@ def verdict(result: "Verification", *, path: str, torn: int) -> Text:
     text = Text.assemble((path, "title"), ": ", state)
     text.append(f", {size(result.bytes)} in {plural(result.commits, 'commit')}")
     text.append(f", {plural(result.frames, 'frame')}")
+    if not result.ok:
+        text.append(" in those that are sound")
     if torn:
         text.append(f"\n{plural(torn, 'byte')} at the end were never committed: no damage")
     for damage in result.damages:
