@@ -305,3 +305,24 @@ def test_metadata(tmp_path: Path) -> None:
 def test_metadata_that_cannot_be_stored(tmp_path: Path, bad: dict[Any, Any]) -> None:
     with pytest.raises(SchemaError):
         create(tmp_path / "md.son", metadata=bad)
+
+
+def test_a_commit_is_on_the_disk_when_it_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sync a commit, after its last byte; nothing is written behind it."""
+    synced: list[int] = []
+    real = os.fdatasync
+
+    def spy(descriptor: int) -> None:
+        real(descriptor)
+        synced.append(os.fstat(descriptor).st_size)
+
+    writer = create(tmp_path / "md.son", commit="manual", threaded=False)
+    monkeypatch.setattr(os, "fdatasync", spy)
+    for step in range(0, 6, 2):
+        writer.append(step, **frame(step))
+        writer.commit()
+        assert len(synced) == step // 2 + 1
+        assert synced[-1] == (tmp_path / "md.son").stat().st_size
+    writer.close()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import special
 
 from gkflux.correlate import Float
 from gkflux.estimators.cepstral import cepstrum, schur_power
@@ -86,3 +87,27 @@ def test_currents_that_explain_part_of_the_flux_are_projected_out() -> None:
     assert power.mean() == pytest.approx(1.0, rel=0.02)
     with pytest.raises(ValueError, match="2 currents need"):
         schur_power(matrix, 1)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_only_even_segments_have_a_nyquist_bin(length: int) -> None:
+    """Zero and Nyquist frequency have half of the degrees of freedom; nothing else has."""
+    dof = 3.0
+    bins = range(length // 2 + 1)
+    shape = np.array([dof / 2 if 2 * k in (0, length) else dof for k in bins])
+    found = cepstrum(np.exp(special.psi(shape)) / shape, dof=dof, length=length)
+    np.testing.assert_allclose(found.coefficients, 0, atol=1e-14)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_criterion_knows_the_variance_of_each_coefficient(length: int) -> None:
+    dof, power = 3.0, np.random.default_rng(length).gamma(3.0, size=length // 2 + 1)
+    found = cepstrum(power, dof=dof, length=length)
+    count = len(found.coefficients)
+    single = special.polygamma(1, dof) / length
+    for k in range(count):
+        beyond = sum(
+            found.coefficients[n] ** 2 / (single * (2 if 2 * n == length else 1))
+            for n in range(k + 1, count)
+        )
+        assert found.aic[k] == pytest.approx(beyond + 2 * (k + 1), rel=1e-12)
