@@ -16,7 +16,7 @@ from stepson.lock import Newborn, lock, sweep, unlock
 from stepson.opening import READ_COMPATIBLE, Header, open_named
 from stepson.records import MAJOR
 from stepson.schema import Field, Schema, as_fields
-from stepson.source import LocalFile, LocalSink, Sink
+from stepson.source import LocalFile, LocalSink, Sink, Source
 from stepson.trajectory import Trajectory
 from stepson.transaction import Appender
 from stepson.writer import Writer
@@ -43,7 +43,12 @@ class Options(TypedDict, total=False):
 
 @overload
 def open(
-    path: PathLike, mode: Literal["r"] = "r", *, strict: bool = False, **options: Any
+    path: PathLike,
+    mode: Literal["r"] = "r",
+    *,
+    strict: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Trajectory: ...
 @overload
 def open(
@@ -59,16 +64,18 @@ def open(
     *,
     strict: bool = False,
     follow: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Trajectory | Follower | Writer:
     """Open a `.son`, whatever its size, in milliseconds.
 
     Args:
-        path: of the file.
+        path: of the file, or a URL that fsspec knows (https, s3, gs ...), to read only.
         mode: "r" to read; "a" to go on after the last commit, whatever happened to the
             tail.
         strict: refuse a file that ends in uncommitted bytes.
         follow: iterate over the frames of a run in progress as they are committed.
+        storage_options: of the file system of a URL: credentials, headers; see fsspec.
         **options: of a writer: commit, commit_seconds, verify, threaded, break_lock; as
             `create`. Of following: timeout, poll; as `Follower`.
 
@@ -80,22 +87,51 @@ def open(
     """
     if not isinstance(path, (str, os.PathLike)):
         raise SchemaError(f"open() takes the name of one file, not {type(path).__name__}")
-    where = Path(path)
-    if where.is_dir():
+    where = _named(path)
+    if isinstance(where, Path) and where.is_dir():
         raise FormatError(f"{where} is a folder, not a .son file")
     if mode == "a":
-        return _open_append(where, **options)
+        return _open_append(_local(where, "appended to"), **options)
     if mode != "r":
         raise SchemaError(f"mode is 'r' or 'a', not {mode!r}; use create() for a new file")
     if follow:
-        return Follower(where, **options)
+        return Follower(_source(where, storage_options), where, **options)
     if options:
         raise SchemaError(f"reading takes no option {next(iter(options))!r}")
-    found = Trajectory(LocalFile(where), where)
+    found = Trajectory(_source(where, storage_options), where)
     if strict and found.torn_bytes:
         found.close()
         raise TornError(valid_until=found.opened.tail.valid_until, size=found.size)
     return found
+
+
+def _named(path: PathLike) -> Path | str:
+    """URLs stay text: a `Path` would swallow one of their slashes."""
+    text = os.fspath(path)
+    return text if "://" in text else Path(text)
+
+
+def _local(where: Path | str, verb: str) -> Path:
+    if isinstance(where, str):
+        raise WriterError(
+            f"{where} is a URL, which cannot be {verb}: write a local file, then upload it"
+        )
+    return where
+
+
+def _source(name: Path | str, storage_options: Mapping[str, Any] | None = None) -> Source:
+    """What reads a local file (a `Path`) or a URL (text).
+
+    Raises:
+        FormatError: it cannot be opened.
+    """
+    if isinstance(name, str):
+        from stepson.remote import open_url
+
+        return open_url(name, storage_options)
+    if storage_options is not None:
+        raise SchemaError(f"storage_options are for URLs, and {name} is none")
+    return LocalFile(name)
 
 
 def _open_append(path: Path, *, break_lock: bool = False, **options: Any) -> Writer:
@@ -180,7 +216,7 @@ def create(
         SchemaError: fields or metadata cannot be stored.
         WriterError: the file exists, or cannot be created.
     """
-    where = Path(path)
+    where = _local(_named(path), "created")
     unknown = set(options) - set(Options.__annotations__)
     if unknown:
         known = ", ".join(Options.__annotations__)

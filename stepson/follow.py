@@ -14,7 +14,7 @@ from stepson.errors import FormatError
 from stepson.frame import Frame
 from stepson.records import Commit
 from stepson.scan import read_commit
-from stepson.source import LocalFile
+from stepson.source import LocalFile, Source
 from stepson.trajectory import Trajectory
 
 __all__ = ["Follower"]
@@ -26,18 +26,24 @@ class Follower:
     Ends at a FOOTER that ends the file, or after `timeout` seconds without a new COMMIT.
 
     Args:
-        path: of the file.
+        source: of the file.
+        path: of the file, or its URL.
         timeout: seconds; None: never.
         poll: seconds between two looks.
     """
 
     def __init__(
-        self, path: Path, *, timeout: float | None = None, poll: float = 0.5
+        self,
+        source: Source,
+        path: Path | str,
+        *,
+        timeout: float | None = None,
+        poll: float = 0.5,
     ) -> None:
         self.path = path
         self._timeout = timeout
         self._poll = poll
-        self.trajectory = Trajectory(LocalFile(path), path)
+        self.trajectory = Trajectory(source, path)
         """The file as of the last look."""
 
     def __repr__(self) -> str:
@@ -66,11 +72,16 @@ class Follower:
             FormatError: frames that were visible have been taken back.
         """
         known = self.trajectory.opened.tail.commit
-        fresh = Trajectory(LocalFile(self.path), self.path)
+        fresh = Trajectory(self._again(), self.path)
         self._check_chain(fresh, known)
         self.trajectory.close()
         self.trajectory = fresh
         return fresh.opened.tail.commit.offset != known.offset
+
+    def _again(self) -> Source:
+        from stepson.remote import open_url
+
+        return open_url(self.path) if isinstance(self.path, str) else LocalFile(self.path)
 
     def _check_chain(self, fresh: Trajectory, known: Commit) -> None:
         commit, uuid = fresh.opened.tail.commit, known.uuid

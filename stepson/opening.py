@@ -235,7 +235,7 @@ def open_source(source: Source) -> Opened:
     return Opened(source, size, header, schema, tail, table, tree)
 
 
-def open_named(source: Source, path: Path | None) -> Opened:
+def open_named(source: Source, path: Path | str | None) -> Opened:
     """`open_source`, where the message of what is raised starts with the path."""
     try:
         return open_source(source)

@@ -28,7 +28,7 @@ __all__ = ["Trajectory"]
 class Trajectory:
     """A file as of the moment it was opened; `stepson.open` makes one."""
 
-    def __init__(self, source: Source, path: Path | None = None) -> None:
+    def __init__(self, source: Source, path: Path | str | None = None) -> None:
         self.path = path
         self.opened = open_named(source, path)
         self.source = self.opened.source
@@ -231,7 +231,7 @@ class Trajectory:
 
     @property
     def _name(self) -> str:
-        return "in memory" if self.path is None else self.path.name
+        return "in memory" if self.path is None else str(self.path).rpartition("/")[2]
 
     @property
     def _state(self) -> str:

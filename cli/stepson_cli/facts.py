@@ -53,7 +53,8 @@ def _state(trajectory: "Trajectory") -> str:
     if trajectory.sealed:
         return "sealed"
     path = trajectory.path
-    return "being written" if path and _owner(path) is not None else "not sealed"
+    here = isinstance(path, Path) and _owner(path) is not None
+    return "being written" if here else "not sealed"
 
 
 def _owner(path: Path) -> int | None:
