@@ -1,0 +1,32 @@
+"""Writes the conformance vectors: ``python -m spec.make_vectors [FOLDER]``.
+
+Without a folder those in ``spec/vectors`` are written anew, except for what released
+versions wrote. The bytes come from ``spec/generator``, which does not use the library.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from spec.generator import cases_codecs, cases_container, cases_content
+from spec.generator.vector import Vector
+
+VECTORS = Path(__file__).parent / "vectors"
+
+
+def vectors() -> Iterator[Vector]:
+    """Every case."""
+    for module in (cases_content, cases_codecs, cases_container):
+        yield from module.cases()
+
+
+def main(folder: str = str(VECTORS)) -> None:
+    """Write all folders."""
+    count = 0
+    for count, each in enumerate(vectors(), 1):
+        each.write(Path(folder))
+    print(f"{count} vectors in {folder}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
