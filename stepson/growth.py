@@ -109,6 +109,9 @@ class Growth:
 
     def settle(self, commit: int) -> None:
         """Fill in the COMMIT of everything that was entered since the last one."""
-        for row in (row for rows in (self.waiting, *self.roots) for row in rows):
-            row[Column.COMMIT] = row[Column.COMMIT] or commit
+        for rows in (self.waiting, *self.roots):
+            for row in reversed(rows):
+                if row[Column.COMMIT]:
+                    break
+                row[Column.COMMIT] = commit
         self.new = []

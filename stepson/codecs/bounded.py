@@ -20,7 +20,15 @@ import numpy as np
 
 from stepson.codecs.base import Array, Encoded, Parameters, flat, integer, parameter
 from stepson.codecs.integers import unzigzag, zigzag
-from stepson.codecs.predict import SCALE, History, combine_whole, predictions, read_taps
+from stepson.codecs.predict import (
+    SCALE,
+    History,
+    exact,
+    predictions,
+    read_taps,
+    weight,
+    whole_predictions,
+)
 from stepson.codecs.quantise import LARGEST, grid_step, quantise
 from stepson.codecs.words import Words, bands, tiles
 from stepson.errors import FormatError, SchemaError
@@ -38,15 +46,14 @@ class _Grid(NamedTuple):
     largest: int
     step: float
 
-    def dtype(self) -> type[np.float64] | type[np.int64]:
-        """Return float64 where it is exact, else int64."""
-        weight = max(sum(map(abs, self.taps)), 8 * SCALE)
-        return np.float64 if self.largest * weight < LARGEST else np.int64
+    @property
+    def exact(self) -> bool:
+        """Whether float64 predicts exactly; else int64 does it, modulo 2^64."""
+        return exact(self.largest, self.taps)
 
     def residual_dtype(self) -> str:
         """Return the narrowest dtype that surely holds every residual."""
-        weight = max(sum(map(abs, self.taps)), 8 * SCALE)
-        return "<i4" if self.largest * (2 + weight // SCALE) < 1 << 31 else "<i8"
+        return "<i4" if self.largest * (2 + weight(self.taps) // SCALE) < 1 << 31 else "<i8"
 
 
 class Bounded:
@@ -134,10 +141,14 @@ def _largest(values: Array, bound: float) -> int:
 
 def _residuals(q: Array, grid: _Grid) -> Array:
     """Return zigzag words of one tile."""
-    rows = q.astype(grid.dtype(), copy=False)
-    out = np.empty(rows.shape, grid.residual_dtype())
-    guess = predictions(rows, grid.taps, combine_whole)
-    np.subtract(rows, guess, out=out, casting="unsafe")
+    out = np.empty(q.shape, grid.residual_dtype())
+    if grid.exact:
+        guess = predictions(q, grid.taps)
+        np.rint(guess, guess)
+    else:
+        q = q.astype(np.int64)
+        guess = whole_predictions(q, grid.taps)
+    np.subtract(q, guess, out=out, casting="unsafe")
     return zigzag(out.view(f"<u{out.itemsize}"))
 
 
@@ -160,14 +171,19 @@ def _restore(
 
 def _restore_band(words: Words, start: Words, span: slice, grid: _Grid, out: Array) -> None:
     """Decode a band of columns into ``out``."""
-    history = History(grid.taps, out.shape[1], grid.dtype())
+    history = History(grid.taps, out.shape[1], np.float64 if grid.exact else np.int64)
     residuals = unzigzag(start.group(0, span)).view("<i8")
     first = 0
     while first < len(out):
         q = history.group(len(residuals))
         q[:] = residuals
         for i, row in enumerate(q):
-            row += history.predict(first + i, i, combine_whole)
+            if grid.exact:
+                guess = history.predict(first + i, i)
+                np.rint(guess, guess)
+            else:
+                guess = history.predict_whole(first + i, i)
+            np.add(row, guess, row)
         last = first + len(q)
         np.multiply(q, grid.step, out=out[first:last], casting="same_kind")
         history.advance(len(q))

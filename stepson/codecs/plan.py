@@ -31,7 +31,7 @@ SMALL = 256
 
 _PRICE = 0.05
 _FRAMES, _COLUMNS = 128, 1536
-_FITTED = (2, 3, 4, 5, 6, 8)
+_FITTED = (2, 3, 4, 5, 6, 8, 10, 12)
 _CODER = {"coder": "zstd", "level": 1}
 _FIXED: dict[str, dict[str, Any]] = {
     "raw": {},
@@ -123,20 +123,17 @@ def _predictors(
         elif name == "delta":
             yield from (Plan(name, {**_FIXED[name], "k": k}) for k in range(MAX_K + 1))
         elif name == "linear" and fits(sample):
-            yield from (_with_taps(name, taps) for taps in _fits(sample.astype(np.float64)))
+            yield from (
+                _with_taps(name, taps) for taps in fit_taps(sample.astype("f8"), _FITTED)
+            )
         elif name == "bounded" and precision is not None:
             grid = quantise(sample, precision, safe=False).grid
             yield from (_with_taps(name, polynomial(k)) for k in range(MAX_K))
-            yield from (_with_taps(name, taps) for taps in _fits(grid))
+            yield from (_with_taps(name, taps) for taps in fit_taps(grid, _FITTED))
 
 
 def _with_taps(name: str, taps: tuple[int, ...]) -> Plan:
     return Plan(name, {**_FIXED[name], "taps": list(taps)})
-
-
-def _fits(rows: Array) -> Iterable[tuple[int, ...]]:
-    found = (fit_taps(rows, count) for count in _FITTED)
-    return [taps for taps in found if taps]
 
 
 def _variants(plan: Plan) -> Iterable[Plan]:
@@ -155,7 +152,7 @@ def _score(plan: Plan, sample: Array, precision: float | None) -> float:
 def _nanoseconds(plan: Plan) -> float:
     """Estimate the time to decode one value, from `benchmarks/compression.py`."""
     params = plan.params
-    time: float = 0.3 * params.get("k", 0) + 0.6 * len(params.get("taps", ()))
-    time += {"linear": 2.0, "delta": 1.0, "bounded": 1.0}.get(plan.codec, 0.0)
+    time: float = 0.3 * params.get("k", 0) + 0.07 * len(params.get("taps", ()))
+    time += {"linear": 3.5, "delta": 1.0, "bounded": 2.0}.get(plan.codec, 0.0)
     time += 0.7 * (params.get("layout") == "columns")
     return time + 0.5 * (params.get("filter") == "bitshuffle")

@@ -25,8 +25,8 @@ __all__ = ["GROUP", "LAYOUTS", "Words", "bands", "tiles"]
 LAYOUTS = ("frames", "columns")
 GROUP = 16
 """Rows that are handled together; also one cache line of 4-byte words."""
-_TILE = 1 << 16
-_BAND = 12288
+_TILE = 1 << 17
+_BAND = 4096
 
 
 def tiles(shape: tuple[int, ...]) -> Iterator[slice]:
