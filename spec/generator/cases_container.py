@@ -128,7 +128,7 @@ def ignored():
     file.fields = tuple({**each, "later": 1} for each in FIELDS)
     file.commit()
     file.record(77, {"anything": 1}, b"payload")
-    file.record(0x8001, b"\xc1 no msgpack", b"\x01" * 100)
+    file.record(0x8001, {"mine": 1}, b"\x01" * 100)
     add(file, 0, change=lambda m: {**m, "later": 1, "chunks": [{**c, "later": 2} for c in m["chunks"]]})
     file.record(NOTE, {"event": "anything", "value": 1.5})
     file.record(0xFFFF, b"", b"")

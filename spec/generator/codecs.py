@@ -131,7 +131,7 @@ def grid(values, bound):
         q = None
         if isfinite(x):
             with np.errstate(all="ignore"):
-                near = np.rint(np.float64(x) * np.float64(1.0 / step))
+                near = np.rint(np.float64(x) * np.float64(1.0 / step)) + 0.0  # an integer: no -0
                 back = np.float64(near * step).astype(values.dtype)
             if abs(near) <= 2**52 and abs(np.float64(back) - np.float64(x)) <= bound:
                 q = int(near)
