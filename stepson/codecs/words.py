@@ -27,12 +27,13 @@ GROUP = 16
 """Rows that are handled together; also one cache line of 4-byte words."""
 _TILE = 1 << 17
 _BAND = 4096
+"""Columns; so few that a BLAS starts no threads for what is predicted in one step."""
 
 
 def tiles(shape: tuple[int, ...]) -> Iterator[slice]:
     """Ranges of columns: all frames of one fit into the cache, at 8 bytes a value."""
     frames, columns = shape
-    width = max(GROUP, _TILE // frames)
+    width = min(max(GROUP, _TILE // frames), _BAND)
     return (slice(first, min(first + width, columns)) for first in range(0, columns, width))
 
 
