@@ -174,13 +174,16 @@ def resume(sink: Sink, path: Path, *, verify: bool = True, **options: Any) -> Wr
         sink.forget()
     except OSError as error:
         raise WriterError(f"{path} cannot be synced: {error.strerror or error}") from error
-    opened = open_named(sink, path)
-    for feature in opened.header.read_compatible:
-        if feature not in READ_COMPATIBLE:
-            raise VersionError(found=MAJOR, supported=MAJOR, feature=feature)
-    appender = Appender.resume(
-        sink, opened, program=_program(), verify=verify, name=str(path)
-    )
+    try:
+        opened = open_named(sink, path)
+        for feature in opened.header.read_compatible:
+            if feature not in READ_COMPATIBLE:
+                raise VersionError(found=MAJOR, supported=MAJOR, feature=feature)
+        appender = Appender.resume(
+            sink, opened, program=_program(), verify=verify, name=str(path)
+        )
+    except OSError as error:
+        raise WriterError(f"{path} cannot be read: {error.strerror or error}") from error
     return Writer(path, appender, opener=open, **options)
 
 

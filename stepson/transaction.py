@@ -276,7 +276,9 @@ class Appender:
         blocks = [int(row[Column.RECORD]) for row in waiting if row[Column.RECORD]]
         if not self.schema.has_per_atom or not blocks:
             return 0
-        samples = gather_small(self.sink, self.schema, blocks, self.size)
+        samples = self._guard(
+            lambda: gather_small(self.sink, self.schema, blocks, self.size)
+        )
         content, parts = Encoder(self.schema, verify=self._verify).pack(samples)
         self._scalars = self.record(RecordType.SCALARS, content, parts)
         return self._scalars
