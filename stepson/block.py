@@ -22,7 +22,7 @@ from stepson.errors import FormatError
 from stepson.records import RecordType
 from stepson.scan import Record, read_record
 from stepson.schema import MAX_SAMPLE_BYTES, Schema
-from stepson.source import Source
+from stepson.source import Source, expect
 
 __all__ = ["Block", "Samples", "gather_small", "join_steps"]
 
@@ -201,21 +201,11 @@ class Block:
             FormatError: a chunk is missing, or does not verify (`DamagedError`).
         """
         field = self.schema.field(name)
-        begin, end = samples or (0, self.samples[self.schema.cadence_of[name]])
-        low, high = atoms or (0, self.schema.n_atoms)
-        if not field.per_atom:
-            low, high = 0, 1
+        begin, end, low, high = self._bounds(name, samples, atoms)
         rest = field.sample_shape(1)[1:] if field.per_atom else field.sample_shape(0)
         tile = (high - low,) if field.per_atom else ()
         shape = (end - begin, *tile, *rest)
-        wanted = [
-            each
-            for each in self.chunks.get(self.schema.places[name], [])
-            if each.first < end
-            and begin < each.first + each.count
-            and each.start < high
-            and low < each.stop
-        ]
+        wanted = self._wanted(name, begin, end, low, high)
         self._check_cover(wanted, begin, end, low, high, empty=0 in shape)
         out: Array | None = None
         for each, data in self._read(source, wanted):
@@ -234,6 +224,44 @@ class Block:
             (target[:, p - low : q - low] if field.per_atom else target)[...] = piece
         return np.empty(shape, field.dtype) if out is None else out
 
+    def _bounds(
+        self, name: str, samples: tuple[int, int] | None, atoms: tuple[int, int] | None
+    ) -> tuple[int, int, int, int]:
+        """First and end of samples and atoms; 0 and 1 where there are no atoms."""
+        begin, end = samples or (0, self.samples[self.schema.cadence_of[name]])
+        low, high = atoms or (0, self.schema.n_atoms)
+        return (
+            (begin, end, low, high)
+            if self.schema.field(name).per_atom
+            else (begin, end, 0, 1)
+        )
+
+    def _wanted(self, name: str, begin: int, end: int, low: int, high: int) -> list[_Chunk]:
+        """The chunks that hold any of these samples and atoms."""
+        return [
+            each
+            for each in self.chunks.get(self.schema.places[name], [])
+            if each.first < end
+            and begin < each.first + each.count
+            and each.start < high
+            and low < each.stop
+        ]
+
+    def ranges(
+        self,
+        name: str,
+        samples: tuple[int, int] | None = None,
+        atoms: tuple[int, int] | None = None,
+    ) -> Iterator[tuple[int, int]]:
+        """Offset in the file and length of what `values` will read."""
+        for each in self._wanted(name, *self._bounds(name, samples, atoms)):
+            yield self.record.payload + each.offset, each.size
+
+    def step_ranges(self) -> Iterator[tuple[int, int]]:
+        """Offset in the file and length of what `steps` of every cadence will read."""
+        for each in self.chunks.get(None, []):
+            yield self.record.payload + each.offset, each.size
+
     def _check_cover(
         self, chunks: list[_Chunk], begin: int, end: int, low: int, high: int, empty: bool
     ) -> None:
@@ -248,6 +276,8 @@ class Block:
     def _read(self, source: Source, chunks: list[_Chunk]) -> Iterator[tuple[_Chunk, bytes]]:
         """The bytes of chunks: neighbours are read at once."""
         chunks = sorted(chunks, key=lambda c: c.offset)
+        if len(chunks) > 1:
+            expect(source, [(self.record.payload + c.offset, c.size) for c in chunks])
         start = 0
         while start < len(chunks):
             stop = start + 1

@@ -9,11 +9,13 @@
     │   └── VersionError            .found .supported .feature
     ├── SchemaError(ValueError)     the caller's data do not fit: .field .expected .got
     ├── UnknownCodecError(LookupError)
+    ├── RemoteError                 a URL that cannot be read: .url .offset
     ├── WriterError                 out of order, closed, locked elsewhere, disk full
     └── ConversionError             what cannot be carried over, unit unknown
 
 A `DamageWarning` says that a redundant copy was damaged and what it was made of was read
-instead: nothing is lost, and the disk should be looked at.
+instead: nothing is lost, and the disk should be looked at. A `SeriesWarning` says that files
+that were opened together do not continue one another exactly.
 
 ``gkflux`` adds ``FluxError``. Two questions, two branches: is my file bad (`FormatError`),
 or did I misuse it (`SchemaError`, `WriterError`)? A torn tail is not an error: readers show
@@ -28,7 +30,9 @@ __all__ = [
     "DamageWarning",
     "DamagedError",
     "FormatError",
+    "RemoteError",
     "SchemaError",
+    "SeriesWarning",
     "StepsonError",
     "TornError",
     "UnknownCodecError",
@@ -45,6 +49,7 @@ class FormatError(StepsonError, ValueError):
     """The bytes of a file are not what the specification demands."""
 
     def __init__(self, message: str, *, offset: int | None = None) -> None:
+        self.what = message
         self.offset = offset
         super().__init__(message if offset is None else f"{message} (at byte {offset})")
 
@@ -61,6 +66,7 @@ class DamagedError(FormatError):
         steps: tuple[int, int] | None = None,
         expected: int | None = None,
         actual: int | None = None,
+        advice: str = "everything else stays readable, `stepson verify` lists what is lost",
     ) -> None:
         self.field = field
         self.steps = steps
@@ -74,10 +80,10 @@ class DamagedError(FormatError):
             else f": checksum {actual:08x} instead of {expected:08x}"
         )
         super().__init__(
-            f"{what}{where}{when} is damaged{sums}; everything else stays readable, "
-            "`stepson verify` lists what is lost",
+            f"{what}{where}{when} is damaged{sums}; {advice}",
             offset=offset,
         )
+        self.what = f"{what} is damaged"
 
 
 class TornError(FormatError):
@@ -130,6 +136,16 @@ class UnknownCodecError(StepsonError, LookupError):
         super().__init__(f"codec {codec!r} is not known here; upgrade stepson")
 
 
+class RemoteError(StepsonError):
+    """A URL cannot be read: network, server, access; the file itself is not to blame."""
+
+    def __init__(self, url: str, message: str, *, offset: int | None = None) -> None:
+        self.url = url
+        self.offset = offset
+        where = "" if offset is None else f" (at byte {offset})"
+        super().__init__(f"{url}: {message}{where}")
+
+
 class WriterError(StepsonError):
     """Writing is impossible: out of order, closed, locked by another process, disk full."""
 
@@ -140,3 +156,7 @@ class ConversionError(StepsonError):
 
 class DamageWarning(UserWarning):
     """An INDEX or SCALARS is damaged; the same data were read from where they came from."""
+
+
+class SeriesWarning(UserWarning):
+    """Files that were opened together have gaps or overlaps, or do not belong together."""

@@ -4,17 +4,23 @@ A `Reader` knows where the records of a file are (`Opened`) and hands out arrays
 is a BLOCK or, for small fields, a SCALARS that holds the samples of 256 BLOCKs in a few
 chunks. The last units used stay decoded, so frames read one after the other cost one
 decompression a block. Several threads may read at once.
+
+What does not verify is read once more, past every cache, before it counts as damaged:
+network file systems show stale pages, and links break bytes. Over a slow link the next
+units are fetched while one is decoded (`stepson.ahead`).
 """
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stepson.ahead import ahead
+from stepson.batch import Batch, Waiting
 from stepson.block import Block
 from stepson.errors import DamageWarning, FormatError
 from stepson.index import Column, Row, Unit
@@ -22,14 +28,27 @@ from stepson.opening import Opened
 from stepson.records import RecordType
 from stepson.scan import read_record
 from stepson.schema import Schema
+from stepson.source import forget
 
 __all__ = ["Batch", "Reader"]
 
 HEAD_BYTES = 2**14
-KEPT_BLOCKS = 16
-KEPT_BYTES = 2**26
+KEPT_BLOCKS = 48
+"""More than `ahead` looks along."""
+KEPT_BYTES = 3 * 2**25
+"""A block has 64 MiB and less than a frame more: frames in order decode it once."""
 Array = NDArray[Any]
 Steps = NDArray[np.int64]
+T = TypeVar("T")
+_Waiting = Waiting
+
+
+class _Part(NamedTuple):
+    """The samples that a read takes from one unit: places among those asked for."""
+
+    unit: Unit
+    start: int
+    stop: int
 
 
 class Reader:
@@ -44,6 +63,24 @@ class Reader:
         self._held = 0
         self._lock = Lock()
         self._trust_scalars = True
+        self.again: Callable[[int], bool] = self._once_more
+        """Whether to read again what has failed so many times; prepares that."""
+
+    def _once_more(self, failures: int) -> bool:
+        return failures == 1 and forget(self.source)
+
+    def _insist(self, unit: Unit, call: Callable[[], T]) -> T:
+        """Read something of a unit, again if it fails and `again` says so."""
+        failures = 0
+        while True:
+            try:
+                return call()
+            except (FormatError, OSError):
+                failures += 1
+                if not self.again(failures):
+                    raise
+                with self._lock:
+                    self._blocks.pop(unit.offset, None)
 
     @property
     def frames(self) -> int:
@@ -103,6 +140,9 @@ class Reader:
 
     def steps(self, unit: Unit, cadence: int | None) -> Steps:
         """Steps of the samples of a cadence in a unit; None for its frames."""
+        return self._insist(unit, lambda: self._steps(unit, cadence))
+
+    def _steps(self, unit: Unit, cadence: int | None) -> Steps:
         block = self.block(unit)
         if cadence is None:
             return block.all_steps(self.source)
@@ -116,18 +156,33 @@ class Reader:
         atoms: tuple[int, int] | None = None,
     ) -> Array:
         """Samples of a field within a unit, read-only; kept decoded for a while."""
+        return self._insist(unit, lambda: self._values_of(unit, name, samples, atoms))
+
+    def _values_of(
+        self,
+        unit: Unit,
+        name: str,
+        samples: tuple[int, int],
+        atoms: tuple[int, int] | None,
+    ) -> Array:
         block = self.block(unit)
-        total = block.samples[self.schema.cadence_of[name]]
-        whole = atoms is None or atoms == (0, self.schema.n_atoms)
-        size = total * self.schema.field(name).sample_bytes(self.schema.n_atoms)
-        if not whole or size > KEPT_BYTES // 2:
+        total = self._kept_length(unit, name, atoms)
+        if total is None:
             return block.values(self.source, name, samples, atoms)
-        key = (unit.offset, name)
-        found = self._values.get(key)
+        found = self._values.get((unit.offset, name))
         if found is None:
             found = block.values(self.source, name, (0, total))
-            self._keep(key, found)
+            self._keep((unit.offset, name), found)
         return found[samples[0] : samples[1]]
+
+    def _kept_length(
+        self, unit: Unit, name: str, atoms: tuple[int, int] | None
+    ) -> int | None:
+        """Samples of the column of a unit, if it is kept whole: all atoms, and it fits."""
+        total = self.block(unit).samples[self.schema.cadence_of[name]]
+        whole = atoms is None or atoms == (0, self.schema.n_atoms)
+        size = total * self.schema.field(name).sample_bytes(self.schema.n_atoms)
+        return total if whole and size <= KEPT_BYTES else None
 
     def _keep(self, key: tuple[int, str], values: Array) -> None:
         values.flags.writeable = False
@@ -149,12 +204,20 @@ class Reader:
         shape = (high - low, *shape[1:]) if field.per_atom else shape
         out = np.empty((len(samples), *shape), field.dtype)
 
+        chosen = atoms if field.per_atom else None
+
         def take(unit: Unit, wanted: Steps) -> Array:
             span = (int(wanted[0]), int(wanted[-1]) + 1)
-            found = self.values(unit, name, span, atoms if field.per_atom else None)
+            found = self.values(unit, name, span, chosen)
             return np.asarray(found[wanted - span[0]])
 
-        self._gather(out, Column.SAMPLES + cadence, samples, take, small=field.small)
+        def needs(unit: Unit, wanted: Steps) -> Iterator[tuple[int, int]]:
+            whole = self._kept_length(unit, name, chosen)
+            span = (int(wanted[0]), int(wanted[-1]) + 1) if whole is None else None
+            return self.block(unit).ranges(name, span, chosen)
+
+        place = Column.SAMPLES + cadence
+        self._gather(out, place, samples, take, needs, small=field.small)
         return out
 
     def steps_of(self, cadence: int | None, samples: Steps) -> Steps:
@@ -165,7 +228,10 @@ class Reader:
         def take(unit: Unit, wanted: Steps) -> Array:
             return self.steps(unit, cadence)[wanted]
 
-        self._gather(out, place, samples, take, small=True)
+        def needs(unit: Unit, wanted: Steps) -> Iterator[tuple[int, int]]:
+            return self.block(unit).step_ranges()
+
+        self._gather(out, place, samples, take, needs, small=True)
         return out
 
     def _gather(
@@ -174,20 +240,37 @@ class Reader:
         place: int,
         samples: Steps,
         take: Callable[[Unit, Steps], Array],
+        needs: Callable[[Unit, Steps], Iterator[tuple[int, int]]],
         *,
         small: bool,
     ) -> None:
         """Fill `out` unit by unit: `take` gets a unit and numbers within it."""
+
+        def within(part: _Part) -> Steps:
+            return samples[part.start : part.stop] - int(part.unit.before[place])
+
         done = 0
+        while done < len(samples):
+            for part in ahead(
+                self.source,
+                self._parts(place, samples, done, small),
+                lambda part: (part.unit.offset, HEAD_BYTES),
+                lambda part: needs(part.unit, within(part)),
+            ):
+                try:
+                    out[done : part.stop] = take(part.unit, within(part))
+                except FormatError as error:
+                    self._distrust(part.unit, error)
+                    break
+                done = part.stop
+
+    def _parts(self, place: int, samples: Steps, done: int, small: bool) -> Iterator[_Part]:
+        """The units of ascending numbers of samples, from one of them on."""
         while done < len(samples):
             unit = self._found(self._find(place, int(samples[done]), small))
             stop = int(np.searchsorted(samples, int(unit.row[place])))
-            try:
-                out[done:stop] = take(unit, samples[done:stop] - int(unit.before[place]))
-            except FormatError as error:
-                self._distrust(unit, error)
-            else:
-                done = stop
+            yield _Part(unit, done, stop)
+            done = stop
 
     def sample_at(self, cadence: int | None, step: int) -> int | None:
         """The number of the sample (None: of the frame) at a step, or None."""
@@ -203,106 +286,55 @@ class Reader:
 
     def stream(
         self, names: tuple[str, ...], frames: int, start: int | None, stop: int | None
-    ) -> Iterator["Batch"]:
+    ) -> Iterator[Batch]:
         """Batches of samples in order; see `Trajectory.stream`."""
         small = all(self.schema.field(name).small for name in names)
-        waiting = _Waiting(self.schema, names, frames)
-        first = 0 if start is None else start
-        unit = self.unit_of_step(first, small=small)
-        while unit is not None and (stop is None or unit.row[Column.FIRST] < stop):
-            try:
-                parts = [(name, *self._clip(unit, name, first, stop)) for name in names]
-            except FormatError as error:
-                self._distrust(unit, error)
-            else:
+        waiting = Waiting(self.schema, names, frames)
+        first, trusted = 0 if start is None else start, None
+        while trusted != self._trust_scalars:  # again from `first` on where a copy failed
+            trusted = self._trust_scalars
+            for unit in ahead(
+                self.source,
+                self._units(first, stop, small),
+                lambda unit: (unit.offset, HEAD_BYTES),
+                lambda unit: self._needs(unit, names),
+            ):
+                try:
+                    parts = [(name, *self._clip(unit, name, first, stop)) for name in names]
+                except FormatError as error:
+                    self._distrust(unit, error)
+                    break
                 for part in parts:
                     waiting.add(*part)
                 first = int(unit.row[Column.END])
                 yield from waiting.full(first)
-            unit = self.unit_of_step(first, small=small)
         yield from waiting.rest()
+
+    def _units(self, first: int, stop: int | None, small: bool) -> Iterator[Unit]:
+        """The units between two steps."""
+        unit = self.unit_of_step(first, small=small)
+        while unit is not None and (stop is None or unit.row[Column.FIRST] < stop):
+            yield unit
+            unit = self.unit_of_step(int(unit.row[Column.END]), small=small)
+
+    def _needs(self, unit: Unit, names: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+        """What reading whole columns of a unit takes."""
+        block = self.block(unit)
+        yield from block.step_ranges()
+        for name in names:
+            yield from block.ranges(name)
 
     def _clip(
         self, unit: Unit, name: str, start: int, stop: int | None
     ) -> tuple[Steps, Array]:
         """Steps and values of a field in a unit, between two steps."""
+        return self._insist(unit, lambda: self._clipped(unit, name, start, stop))
+
+    def _clipped(
+        self, unit: Unit, name: str, start: int, stop: int | None
+    ) -> tuple[Steps, Array]:
         steps = self.steps(unit, self.schema.cadence_of[name])
         a = int(np.searchsorted(steps, start))
         b = len(steps) if stop is None else int(np.searchsorted(steps, stop))
         block = self.block(unit)
         return steps[a:b], block.values(self.source, name, (a, max(a, b)))
-
-
-class Batch(Mapping[str, Array]):
-    """Samples of some fields over the same range of steps."""
-
-    def __init__(self, values: dict[str, Array], steps: dict[str, Steps]) -> None:
-        self._values = values
-        self.steps = steps
-        """Of each field."""
-
-    def __getitem__(self, name: str) -> Array:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}{array.shape}" for name, array in self._values.items())
-        return f"<stepson.Batch {shapes}>"
-
-
-class _Waiting:
-    """Samples that were read and do not fill a batch yet."""
-
-    def __init__(self, schema: Schema, names: tuple[str, ...], frames: int) -> None:
-        self._frames = frames
-        fields = [schema.field(name) for name in names]
-        self._none = {
-            f.name: np.empty((0, *f.sample_shape(schema.n_atoms)), f.dtype) for f in fields
-        }
-        self._steps: dict[str, list[Steps]] = {name: [] for name in names}
-        self._values: dict[str, list[Array]] = {name: [] for name in names}
-
-    def add(self, name: str, steps: Steps, values: Array) -> None:
-        if len(steps):
-            self._steps[name].append(steps)
-            self._values[name].append(values)
-
-    def full(self, end: int) -> Iterator[Batch]:
-        """Batches that are complete, given all samples before step `end`."""
-        while any(sum(map(len, each)) >= self._frames for each in self._steps.values()):
-            joined = {name: _join(each) for name, each in self._steps.items()}
-            cut = min(
-                (int(s[self._frames]) for s in joined.values() if len(s) > self._frames),
-                default=end,
-            )
-            yield self._cut(joined, cut)
-
-    def rest(self) -> Iterator[Batch]:
-        """What is left at the end."""
-        if any(self._steps.values()):
-            joined = {name: _join(each) for name, each in self._steps.items()}
-            yield self._cut(joined, max(int(s[-1]) for s in joined.values() if len(s)) + 1)
-
-    def _cut(self, joined: dict[str, Steps], step: int) -> Batch:
-        """Take everything before `step`."""
-        values, steps = {}, {}
-        for name, found in joined.items():
-            count = int(np.searchsorted(found, step))
-            parts = self._values[name]
-            data = (
-                parts[0] if len(parts) == 1 else np.concatenate(parts or [self._none[name]])
-            )
-            steps[name] = found[:count]
-            values[name] = data[:count]
-            self._steps[name] = [found[count:]] if count < len(found) else []
-            self._values[name] = [] if count == len(found) else [data[count:]]
-        return Batch(values, steps)
-
-
-def _join(parts: list[Steps]) -> Steps:
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)

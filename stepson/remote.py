@@ -1,34 +1,324 @@
-"""Files behind a URL, read in ranges through fsspec."""
+"""A file behind a URL as a `Source`: few, large, concurrent requests.
 
-from collections.abc import Mapping
-from typing import Any
+Theory of operation. What costs is the round trip, so
 
-from stepson.source import Source
+- the first 64 KiB and the last 256 KiB are fetched at once when the file is opened; the
+  size comes with the answer, or follows from the last COMMIT, which carries its own offset;
+- ranges that are needed soon are named beforehand (`RemoteFile.expect`); those closer than
+  256 KiB to each other become one request of at most 8 MiB, several are under way at once,
+  and the caller goes on meanwhile;
+- a single read fetches at least 64 KiB, reads that follow one another fetch twice as much
+  each time, and a search backwards from the end takes 1 MiB, then 8 MiB
+  at a time;
+- what came stays for a while: at most 64 MiB, the oldest goes first.
 
-__all__ = ["open_url"]
+So a reader holds 64 MiB of fetched bytes beside what a reader of a local file holds.
+
+A `.son` only grows, so nothing fetched ever gets old. Where the server names a version
+(``ETag``) and it changes, the start of the file is fetched again: with another start the
+file was replaced, and that is an error. Where it names none, this is done when something
+does not verify (`RemoteFile.forget`).
+"""
+
+import os
+from bisect import bisect_right, insort
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+from stepson.errors import FormatError, RemoteError
+from stepson.records import COMMIT_SIZE, MAGIC_SIZE, Commit, RecordType
+from stepson.scan import read_record
+from stepson.source import MAX_EDGE, Bytes, Followed, LocalFile
+from stepson.transport import Reply, Transport, insist, transport_for
+
+__all__ = ["RemoteFile", "open_url"]
+
+START = 2**16
+TAIL = MAX_EDGE
+GAP = 2**18
+LARGEST = 2**23
+SMALLEST = 2**16
+KEPT = 2**26
+EXPECTED = 2**25
+"""What is announced beforehand is fetched up to here."""
+BACKWARDS = (2**20, LARGEST)
+AT_ONCE = 8
+IDENTITY = 4096
+"""Bytes at the start that tell one file from another: HEADER has a random uuid."""
+Range = tuple[int, int]
 
 
-class _Remote:
-    def __init__(self, system: Any, path: str) -> None:
-        self._system = system
-        self._path = path
+def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> Followed:
+    """A source that reads a URL.
+
+    Args:
+        url: any that fsspec knows.
+        storage_options: of its file system.
+
+    Raises:
+        RemoteError: it cannot be read.
+    """
+    transport = transport_for(url, storage_options or {})
+    if isinstance(transport, Path):
+        return LocalFile(transport)
+    return RemoteFile(transport)
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """The threads that wait for answers; a child of a fork has none and gets its own."""
+    return ThreadPoolExecutor(AT_ONCE, "stepson-fetch")
+
+
+class _Span(NamedTuple):
+    start: int
+    stop: int
+    data: "Future[bytes]"
+
+
+class RemoteFile:
+    """Ranges of a URL; several threads may read at once."""
+
+    far = True
+    """A read costs a round trip, so it pays to read ahead."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._lock = Lock()
+        self._identity: bytes | None = None
+        self._versions: set[str | None] = set()
+        self._look()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._transport.url
 
     @property
     def size(self) -> int:
-        """Bytes there are, as of now."""
-        return int(self._system.size(self._path))
+        """Bytes there were at the last look; `forget` takes another one."""
+        return self._size
+
+    def _look(self) -> None:
+        """Fetch both ends at once."""
+        self._spans: OrderedDict[int, _Span] = OrderedDict()
+        self._starts: list[int] = []
+        self._held = self._next = self._window = 0
+        pool = _pool(os.getpid())
+        last = pool.submit(self._ask, -1, TAIL)
+        first = self._ask(0, START)
+        tail, self._size = self._end_of(first, last)
+        begin = self._size - len(tail)
+        self._identify(first.data[:IDENTITY])
+        self._versions.add(first.version)
+        self._add(0, first.data[:begin])
+        self._add(begin, tail)
+        self._tail = begin
+
+    def _end_of(self, first: Reply, last: "Future[Reply]") -> tuple[bytes, int]:
+        """The last bytes, and the size of the file."""
+        try:
+            data, size, _ = last.result()
+        except RemoteError:  # some servers know ranges, but none from the end
+            size = self._transport.size() if first.size is None else first.size
+            begin = max(0, size - TAIL)
+            data = self._ask(begin, size - begin).data if size else b""
+            return data, begin + len(data)
+        if size is None and len(data) == TAIL:
+            size = _size_from(first.data, data)
+        if size is None:
+            size = len(data) if len(data) < TAIL else self._sized()
+        return data, size
+
+    def _sized(self) -> int:
+        return insist(self.url, None, self._transport.size)
+
+    def _identify(self, start: bytes) -> None:
+        """Refuse another file at the same URL."""
+        if self._identity and start[: len(self._identity)] != self._identity:
+            raise RemoteError(
+                self.url, "another file has taken its place meanwhile; open it again"
+            )
+        self._identity = start
+
+    def _ask(self, start: int, length: int) -> Reply:
+        offset = None if start < 0 else start
+        return insist(self.url, offset, partial(self._transport.fetch, start, length))
+
+    def _fetch(self, start: int, length: int) -> bytes:
+        """Exactly these bytes, of the same file as before."""
+        reply = self._ask(start, length)
+        if reply.version not in self._versions:
+            self._identify(self._ask(0, IDENTITY).data)
+            self._versions.add(reply.version)
+        if len(reply.data) != length:
+            raise RemoteError(
+                self.url,
+                f"{len(reply.data)} bytes came instead of {length}; the file has become "
+                "shorter, or the server is not to be trusted",
+                offset=start,
+            )
+        return reply.data
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """At most `length` bytes from `offset` on."""
-        return bytes(self._system.cat_file(self._path, start=offset, end=offset + length))
+        """At most `length` bytes from `offset` on; fewer only where the file ends.
+
+        Raises:
+            RemoteError: they cannot be had.
+        """
+        end = min(offset + length, self._size)
+        if offset >= end:
+            return b""
+        with self._lock:
+            if any(self._missing(offset, end)):
+                self._order(*self._widened(offset, end))
+            self._next = end
+            spans = list(self._covering(offset, end))
+            self._evict({span.start for span in spans})
+        parts = [self._taken(span, offset, end) for span in spans]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _taken(self, span: _Span, offset: int, end: int) -> bytes:
+        try:
+            data = span.data.result()
+        except Exception:
+            with self._lock:  # the next read tries again
+                if self._spans.get(span.start) is span:
+                    self._drop(span.start)
+            raise
+        return data[max(0, offset - span.start) : end - span.start]
+
+    def _widened(self, offset: int, end: int) -> Range:
+        """What to fetch when this is asked for and not at hand; see the module."""
+        if end >= self._tail > offset:
+            reach = (self._size - each for each in BACKWARDS)
+            further = next((r for r in reach if r < self._tail), self._tail - LARGEST)
+            self._tail = max(0, min(offset, further))
+            return self._tail, end
+        follows = self._next <= offset <= self._next + SMALLEST
+        self._window = min(2 * self._window, LARGEST) if follows else SMALLEST
+        return offset, min(max(end, offset + self._window), self._size)
+
+    def expect(self, ranges: Iterable[Range]) -> None:
+        """Start to fetch ranges (offset, length) that will be read soon."""
+        wanted = _joined(ranges, self._size)
+        room = EXPECTED
+        with self._lock:
+            for start, stop in wanted:
+                if room > 0:
+                    self._order(start, min(stop, start + room))
+                room -= stop - start
+            self._evict(set())
+
+    def look(self) -> None:
+        """Fetch both ends anew; what was fetched before is dropped.
+
+        Raises:
+            RemoteError: another file has taken its place, or it cannot be read.
+        """
+        with self._lock:
+            self._look()
+
+    def forget(self) -> None:
+        """Let the next read tell what is there now: `look`."""
+        self.look()
+
+    def glance(self) -> object:
+        """The size, for one small request."""
+        return self._sized()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Let go of what was fetched; a later read fetches again."""
+        with self._lock:
+            self._spans.clear()
+            self._starts.clear()
+            self._held = 0
+
+    # The spans do not overlap; `_starts` is sorted, `_spans` from the oldest use on.
+
+    def _missing(self, start: int, stop: int) -> Iterator[Range]:
+        """The parts of a range that are neither here nor under way."""
+        place = bisect_right(self._starts, start) - 1
+        for each in self._starts[max(place, 0) :]:
+            span = self._spans[each]
+            if span.start >= stop:
+                break
+            if span.start > start:
+                yield start, span.start
+            start = max(start, span.stop)
+        if start < stop:
+            yield start, stop
+
+    def _order(self, start: int, stop: int) -> None:
+        pool = _pool(os.getpid())
+        for low, high in list(self._missing(start, stop)):
+            for piece in range(low, high, LARGEST):
+                end = min(piece + LARGEST, high)
+                self._insert(
+                    _Span(piece, end, pool.submit(self._fetch, piece, end - piece))
+                )
+
+    def _add(self, start: int, data: bytes) -> None:
+        if data:
+            done: Future[bytes] = Future()
+            done.set_result(data)
+            self._insert(_Span(start, start + len(data), done))
+
+    def _insert(self, span: _Span) -> None:
+        self._spans[span.start] = span
+        insort(self._starts, span.start)
+        self._held += span.stop - span.start
+
+    def _covering(self, start: int, stop: int) -> Iterator[_Span]:
+        place = bisect_right(self._starts, start) - 1
+        for each in self._starts[place:]:
+            if each >= stop:
+                return
+            self._spans.move_to_end(each)
+            yield self._spans[each]
+
+    def _evict(self, used: set[int]) -> None:
+        for start in list(self._spans):
+            if self._held <= KEPT:
+                return
+            if start not in used:
+                self._drop(start)
+
+    def _drop(self, start: int) -> None:
+        span = self._spans.pop(start)
+        del self._starts[bisect_right(self._starts, start) - 1]
+        self._held -= span.stop - span.start
 
 
-def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> Source:
-    """A source that reads a URL."""
-    from fsspec.core import url_to_fs
+def _joined(ranges: Iterable[Range], size: int) -> list[Range]:
+    """Ranges (offset, length) as (start, stop), sorted; neighbours joined."""
+    found: list[Range] = []
+    for start, stop in sorted((a, min(a + n, size)) for a, n in ranges if n > 0):
+        if found and start - found[-1][1] <= GAP:
+            found[-1] = found[-1][0], max(stop, found[-1][1])
+        elif start < stop:
+            found.append((start, stop))
+    return found
 
-    system, path = url_to_fs(url, **(storage_options or {}))
-    return _Remote(system, path)
+
+def _size_from(start: bytes, tail: bytes) -> int | None:
+    """The size of a file from its last COMMIT in `tail`, which knows where it stands."""
+    try:
+        head = read_record(Bytes(start), MAGIC_SIZE, RecordType.HEADER)
+        uuid = head.map["uuid"]
+    except (FormatError, KeyError):
+        return None
+    place = len(tail)
+    while (place := tail.rfind(b"\xd5SON", 0, place)) >= 0:
+        data = tail[place : place + COMMIT_SIZE]
+        try:
+            offset = int.from_bytes(data[48:56], "little")
+            return Commit.unpack(data, offset, uuid).offset + len(tail) - place
+        except FormatError:
+            continue
+    return None

@@ -1,20 +1,34 @@
 """Where bytes come from and go to: the only two things the format asks of a store.
 
-A `Source` reads ranges and knows its size; a local file and plain bytes are here, anything
-else that can do the same (a URL, an object store) takes the same place. A `Sink` appends,
-syncs and reads back; the writer works on it alone, so faults can be injected without a
-disk. No byte once written is ever rewritten, so there is no seek.
+A `Source` reads ranges and knows its size; a local file and plain bytes are here, a URL is
+in `stepson.remote`. A `Sink` appends, syncs and reads back; the writer works on it alone,
+so faults can be injected without a disk. No byte once written is ever rewritten, so there
+is no seek.
+
+Two things a source may know and need not: `expect` tells it what will be read soon, which
+saves round trips; `forget` asks it to fetch again what may be stale.
 """
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from stepson.errors import FormatError
 
-__all__ = ["Bytes", "Edges", "LocalFile", "LocalSink", "Sink", "Source"]
+__all__ = [
+    "Bytes",
+    "Edges",
+    "Followed",
+    "LocalFile",
+    "LocalSink",
+    "Sink",
+    "Source",
+    "expect",
+    "forget",
+]
 
 ALIGNMENT = 64
 EDGE = 2**16 + ALIGNMENT
@@ -35,6 +49,35 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of it."""
+
+
+class Followed(Source, Protocol):
+    """A source of a file that may grow, seen through caches that may be stale."""
+
+    def glance(self) -> object:
+        """Something that differs when there may be something new; costs little."""
+
+    def look(self) -> None:
+        """Take the size anew, past every cache that can be passed."""
+
+    def forget(self) -> None:
+        """Let the next read tell what is there, not what was cached."""
+
+
+def expect(source: Source, ranges: Iterable[tuple[int, int]]) -> None:
+    """Tell a source which ranges (offset, length) will be read soon."""
+    announce = getattr(source, "expect", None)
+    if announce is not None:
+        announce(ranges)
+
+
+def forget(source: Source) -> bool:
+    """Let the next read tell what is there now; whether it can differ from the last."""
+    drop = getattr(source, "forget", None)
+    if drop is None:
+        return False
+    drop()
+    return True
 
 
 class Sink(Source, Protocol):
@@ -98,6 +141,21 @@ class Edges:
         start = self.size - len(self._tail)
         return self._tail[offset - start : end - start]
 
+    @property
+    def far(self) -> bool:
+        """Whether a read costs a round trip."""
+        return bool(getattr(self._source, "far", False))
+
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Pass it on."""
+        expect(self._source, ranges)
+
+    def forget(self) -> None:
+        """Read start and end again; the size stays that of the first look."""
+        forget(self._source)
+        self._start = self._source.read_at(0, min(self.size, EDGE))
+        self._tail = b""
+
     def close(self) -> None:
         """Let go of the source."""
         self._source.close()
@@ -140,12 +198,39 @@ class LocalFile(_Descriptor):
 
     def __init__(self, path: Path) -> None:
         self.descriptor = -1
+        self._path = path
         try:
             super().__init__(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         except FileNotFoundError:
             raise FormatError(f"{path}: there is no such file") from None
         except OSError as error:
             raise FormatError(f"{path}: cannot be opened: {error.strerror}") from error
+
+    def look(self) -> None:
+        """Open the name again: network file systems check their caches at that moment.
+
+        The number of the descriptor stays, so that other threads may be reading.
+        """
+        fresh = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.dup2(fresh, self.descriptor, inheritable=False)
+        finally:
+            os.close(fresh)
+
+    def glance(self) -> object:
+        """Identity, size and time of change of what the name now stands for."""
+        self.look()
+        found = os.fstat(self.descriptor)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def forget(self) -> None:
+        """Open the name again and drop cached pages; a file that is gone stays open."""
+        if self.descriptor < 0:
+            return
+        with suppress(OSError):
+            self.look()
+        with suppress(OSError):
+            os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 class LocalSink(_Descriptor):
