@@ -21,14 +21,13 @@ the records, and is never trusted without its checksum. Implements
 ``spec/son-1.md`` 2.7 and 2.8.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepson.errors import DamageWarning, FormatError
+from stepson.errors import FormatError
 from stepson.records import RecordType
 from stepson.scan import read_record
 from stepson.source import Source
@@ -200,7 +199,7 @@ class Tree:
         cadences: of the schema.
         table: entries of the TABLE.
         roots: reads those of the last INDEX, when they are first needed.
-        rebuild: entries of a damaged INDEX of level 0, from its offset and COMMIT (or 0).
+        rebuild: entries of a damaged INDEX, from its offset, level, entry and error.
         end: of the committed part; nothing behind it is believed.
     """
 
@@ -210,7 +209,7 @@ class Tree:
         cadences: int,
         table: Entries,
         roots: Callable[[], tuple[Entries, ...]],
-        rebuild: Callable[[int, int], Entries],
+        rebuild: Callable[[int, int, Row, FormatError], Entries],
         end: int,
     ) -> None:
         self._source = source
@@ -283,7 +282,7 @@ class Tree:
             try:
                 entries = self._read_node(offset, level, row)
             except FormatError as error:
-                entries = self._replacement(offset, level, row, error)
+                entries = self._rebuild(offset, level, row, error)
             self._nodes = {
                 **dict([*self._nodes.items()][1 - KEPT_NODES :]),
                 offset: entries,
@@ -293,26 +292,12 @@ class Tree:
     def _read_node(self, offset: int, level: int, row: Row) -> Entries:
         record = read_record(self._source, offset, RecordType.INDEX, self._end)
         index = IndexRecord.from_map(record.map, self._cadences, offset)
-        if index.level != level or not _ends_with(index.entries, row):
+        if index.level != level or not ends_with(index.entries, row):
             raise FormatError("an INDEX contradicts the one above it", offset=offset)
         return index.entries
 
-    def _replacement(
-        self, offset: int, level: int, row: Row, error: FormatError
-    ) -> Entries:
-        """An INDEX of level 0 is what the TABLE before it was."""
-        if level:
-            raise error
-        entries = self._rebuild(offset, int(row[Column.COMMIT]))
-        if not _ends_with(entries, row):
-            raise error
-        warnings.warn(
-            f"{error}; its copy in a TABLE is used instead", DamageWarning, stacklevel=2
-        )
-        return entries
 
-
-def _ends_with(entries: Entries, row: Row) -> bool:
+def ends_with(entries: Entries, row: Row) -> bool:
     """Whether the totals at the end of `entries` are those of `row`."""
     if not len(entries):
         return False

@@ -8,14 +8,16 @@ METADATA, INDEX and CHECKPOINT are read when they are asked for. Implements
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from stepson.errors import FormatError, VersionError
-from stepson.index import Entries, IndexRecord, Tree, roots_from_list
-from stepson.records import MAGIC_SIZE, MAJOR, Commit, RecordType, check_magic
-from stepson.scan import Record, Tail, find_tail, read_commit, read_record
+from stepson.index import Entries, Tree, roots_from_list
+from stepson.records import MAGIC_SIZE, MAJOR, RecordType, check_magic
+from stepson.scan import Record, Tail, find_tail, read_record
 from stepson.schema import Schema
 from stepson.source import Edges, Source
+from stepson.standin import StandIns
+from stepson.table import Table, Totals
 
 __all__ = [
     "READ_COMPATIBLE",
@@ -95,83 +97,6 @@ def _names(value: object, offset: int) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """Sums over the file so far, one number for each field."""
-
-    raw: tuple[int, ...]
-    """Bytes of the samples in memory."""
-    stored: tuple[int, ...]
-    """Bytes of their chunks."""
-    codecs: tuple[str, ...]
-    """The codec last used; empty before the first sample."""
-
-    @classmethod
-    def none(cls, fields: int) -> "Totals":
-        """Of a file without samples."""
-        return cls((0,) * fields, (0,) * fields, ("",) * fields)
-
-    def to_map(self) -> dict[str, Any]:
-        """What TABLE and FOOTER store."""
-        return {
-            "raw": list(self.raw),
-            "stored": list(self.stored),
-            "codecs": list(self.codecs),
-        }
-
-    @classmethod
-    def from_map(cls, stored: object, fields: int, offset: int) -> "Totals":
-        """Read what `to_map` wrote."""
-        found = stored if isinstance(stored, dict) else {}
-        raw, size, codecs = (found.get(key) for key in ("raw", "stored", "codecs"))
-        numbers = _is_list(raw, int, fields) and _is_list(size, int, fields)
-        if numbers and _is_list(codecs, str, fields):
-            return cls(tuple(raw or ()), tuple(size or ()), tuple(codecs))
-        raise FormatError("a TABLE whose totals are not valid", offset=offset)
-
-
-def _is_list(value: Any, kind: type, length: int) -> TypeGuard[list[Any]]:
-    return (
-        isinstance(value, list)
-        and len(value) == length
-        and all(type(each) is kind for each in value)
-    )
-
-
-@dataclass(frozen=True)
-class Table:
-    """The content of TABLE."""
-
-    entries: Entries
-    """Of the BLOCKs since the last INDEX."""
-    checkpoints: tuple[tuple[int, int], ...]
-    """Step and offset of the last two CHECKPOINTs, from old to new."""
-    totals: Totals
-    """Over the file so far."""
-
-    def to_map(self) -> dict[str, Any]:
-        """What TABLE stores."""
-        return {
-            "entries": self.entries.to_map(),
-            "checkpoints": [list(each) for each in self.checkpoints],
-            "totals": self.totals.to_map(),
-        }
-
-    @classmethod
-    def from_map(cls, stored: Mapping[str, Any], schema: Schema, offset: int) -> "Table":
-        """Read what `to_map` wrote."""
-        entries = Entries.from_map(stored.get("entries"), len(schema.cadences), offset)
-        totals = Totals.from_map(stored.get("totals"), len(schema.fields), offset)
-        found = stored.get("checkpoints")
-        if (
-            not isinstance(found, list)
-            or len(found) > 2
-            or not all(_is_list(each, int, 2) and min(each) >= 0 for each in found)
-        ):
-            raise FormatError("a TABLE whose checkpoints are not valid", offset=offset)
-        return cls(entries, tuple((step, place) for step, place in found), totals)
-
-
-@dataclass(frozen=True)
 class Opened:
     """The state of a file as of its last COMMIT that counts."""
 
@@ -183,6 +108,13 @@ class Opened:
     tail: Tail
     table: Table
     tree: Tree
+    instead: StandIns
+    """What is read where something redundant is damaged."""
+
+    @property
+    def damages(self) -> list[FormatError]:
+        """What has been found damaged so far, and was replaced."""
+        return self.instead.damages
 
     @property
     def metadata(self) -> Record:
@@ -223,16 +155,14 @@ def open_source(source: Source) -> Opened:
     commit = tail.commit
     stored = read_record(source, commit.schema, RecordType.SCHEMA, commit.offset)
     schema = Schema.from_map(stored.map, commit.schema)
-    table = _read_table(source, commit, schema)
-    tree = Tree(
-        source,
-        len(schema.cadences),
-        table.entries,
-        _roots(source, tail, schema),
-        _rebuild(source, tail, schema),
-        commit.end,
-    )
-    return Opened(source, size, header, schema, tail, table, tree)
+    instead = StandIns(source, header.uuid, schema, commit.end)
+    if tail.damage is not None:
+        instead.tell(tail.damage, "the COMMIT before it")
+    table = instead.table(commit)
+    roots = _roots(tail, instead)
+    cadences = len(schema.cadences)
+    tree = Tree(source, cadences, table.entries, roots, instead.entries, commit.end)
+    return Opened(source, size, header, schema, tail, table, tree, instead)
 
 
 def open_named(source: Source, path: Path | str | None) -> Opened:
@@ -245,39 +175,14 @@ def open_named(source: Source, path: Path | str | None) -> Opened:
         raise
 
 
-def _read_table(source: Source, commit: Commit, schema: Schema) -> Table:
-    if commit.table == 0:
-        empty = Entries.of([], len(schema.cadences))
-        return Table(empty, (), Totals.none(len(schema.fields)))
-    record = read_record(source, commit.table, RecordType.TABLE, commit.offset)
-    return Table.from_map(record.map, schema, commit.table)
-
-
-def _roots(source: Source, tail: Tail, schema: Schema) -> Callable[[], tuple[Entries, ...]]:
+def _roots(tail: Tail, instead: StandIns) -> Callable[[], tuple[Entries, ...]]:
     """A function that reads the roots: from FOOTER, else from the last INDEX."""
-    cadences = len(schema.cadences)
+    cadences = len(instead.schema.cadences)
 
     def read() -> tuple[Entries, ...]:
-        footer, index = tail.footer, tail.commit.index
-        if footer is not None:
-            return roots_from_list(footer.map.get("roots"), cadences, footer.offset)
-        if index == 0:
-            return ()
-        record = read_record(source, index, RecordType.INDEX, tail.commit.end)
-        return IndexRecord.from_map(record.map, cadences, index).roots
-
-    return read
-
-
-def _rebuild(source: Source, tail: Tail, schema: Schema) -> Callable[[int, int], Entries]:
-    """A function that finds entries of a damaged INDEX in the TABLE that it replaced."""
-    uuid = tail.commit.uuid
-
-    def read(index: int, place: int) -> Entries:
-        commit = read_commit(source, place, uuid) if place else tail.commit
-        while commit.start > index:
-            commit = read_commit(source, commit.previous, uuid)
-        before = read_commit(source, commit.previous, uuid)
-        return _read_table(source, before, schema).entries
+        if tail.footer is not None:
+            stored = tail.footer.map.get("roots")
+            return roots_from_list(stored, cadences, tail.footer.offset)
+        return instead.roots(tail.commit)
 
     return read

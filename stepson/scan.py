@@ -35,7 +35,18 @@ from stepson.records import (
 )
 from stepson.source import Source
 
-__all__ = ["Record", "Tail", "check_transaction", "find_tail", "read_record", "walk"]
+__all__ = [
+    "Record",
+    "Tail",
+    "candidates",
+    "check_transaction",
+    "find_commit",
+    "find_tail",
+    "payload_crc",
+    "read_commit",
+    "read_record",
+    "walk",
+]
 
 HEAD_GUESS = 4096
 SEALED_TAIL = 2**16
@@ -170,6 +181,8 @@ class Tail(NamedTuple):
     """Whether that FOOTER ends the file."""
     valid_until: int
     """Bytes from here on are torn."""
+    damage: FormatError | None = None
+    """A later COMMIT that must have counted, and does not verify."""
 
 
 def find_tail(source: Source, uuid: bytes, size: int) -> Tail:
@@ -186,18 +199,43 @@ def find_tail(source: Source, uuid: bytes, size: int) -> Tail:
     """
     footer = _find_footer(source, uuid, size)
     if footer is not None:
-        commit = read_commit(source, footer.offset - COMMIT_SIZE, uuid)
-        return Tail(commit, footer, True, size)
-    commit = _find_commit(source, uuid, size)
+        return _sealed(source, footer, uuid, size)
+    commit, damage = find_commit(source, uuid, size), None
     try:
         check_transaction(source, commit)
     except FormatError:
         if commit.previous == 0:
             raise
-        commit = read_commit(source, commit.previous, uuid)
+        commit, damage = _before(source, commit, uuid)
     footer = _footer_at(source, commit.end, uuid, size)
     end = commit.end if footer is None else footer.end
-    return Tail(commit, footer, False, end)
+    return Tail(commit, footer, False, end, damage)
+
+
+def _sealed(source: Source, footer: Record, uuid: bytes, size: int) -> Tail:
+    """The tail of a file that a FOOTER ends.
+
+    Its COMMIT holds INDEX and SCALARS of what was committed before, so where it is damaged
+    the one before shows as much.
+    """
+    place = footer.offset - COMMIT_SIZE
+    try:
+        return Tail(read_commit(source, place, uuid), footer, True, size)
+    except FormatError as damage:
+        return Tail(find_commit(source, uuid, place), None, True, size, damage)
+
+
+def _before(
+    source: Source, commit: Commit, uuid: bytes
+) -> tuple[Commit, FormatError | None]:
+    """The COMMIT before one that is torn; the one before that where it is damaged."""
+    try:
+        return read_commit(source, commit.previous, uuid), None
+    except FormatError as damage:
+        found = find_commit(source, uuid, commit.previous)
+        while found.previous and found.commits > commit.commits - 2:
+            found = find_commit(source, uuid, found.offset)  # in a part that is torn
+        return found, damage
 
 
 def read_commit(source: Source, offset: int, uuid: bytes) -> Commit:
@@ -215,7 +253,7 @@ def _find_footer(source: Source, uuid: bytes, size: int) -> Record | None:
         return None
     start = max(ALIGNMENT, size - SEALED_TAIL - ALIGNMENT)
     data = source.read_at(start, size - start)
-    for place in _candidates(data):
+    for place in candidates(data):
         record = _footer_in(data[place:], start + place, uuid, size)
         if record is not None and record.end == size:
             return record
@@ -240,14 +278,14 @@ def _footer_at(source: Source, offset: int, uuid: bytes, size: int) -> Record | 
     return _footer_in(data, offset, uuid, size)
 
 
-def _candidates(data: bytes) -> list[int]:
+def candidates(data: bytes) -> list[int]:
     """Places on 64-byte boundaries where a record may start, from the last to the first."""
     lines = len(data) // ALIGNMENT
     words = np.frombuffer(data, "<u4", lines * (ALIGNMENT // 4)).reshape(lines, -1)[:, 0]
     return [int(i) * ALIGNMENT for i in np.flatnonzero(words == RECORD_MAGIC)[::-1]]
 
 
-def _find_commit(source: Source, uuid: bytes, size: int) -> Commit:
+def find_commit(source: Source, uuid: bytes, size: int) -> Commit:
     """Search backwards for a COMMIT that verifies: the last 256 KiB, then doubling."""
     end = size // ALIGNMENT * ALIGNMENT
     reach = UNSEALED_TAIL
@@ -256,14 +294,14 @@ def _find_commit(source: Source, uuid: bytes, size: int) -> Commit:
         for piece_end in range(end, start, -PIECE):
             piece = max(start, piece_end - PIECE)
             data = source.read_at(piece, piece_end - piece)
-            for place in _candidates(data):
+            for place in candidates(data):
                 commit = _try_commit(source, piece + place, uuid)
                 if commit is not None:
                     return commit
         end, reach = start, 2 * reach
     raise FormatError(
-        "no COMMIT verifies: the file is damaged at its start, or was cut short; "
-        "this version cannot recover it: use a copy"
+        "no COMMIT verifies: the file is damaged, or was cut short; "
+        "`stepson recover IN OUT` saves what is sound"
     )
 
 

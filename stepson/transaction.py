@@ -156,8 +156,8 @@ class Appender:
         """
         size = opened.size
         commit, header, schema = opened.tail.commit, opened.header, opened.schema
-        roots = opened.tree.roots
-        made = cls(sink, header, schema, commit, opened.table, roots, size=size, **options)
+        table, roots = opened.instead.settled(opened.table, opened.tree.roots, commit)
+        made = cls(sink, header, schema, commit, table, roots, size=size, **options)
         if size % ALIGNMENT:
             made._guard(lambda: sink.write([bytes(-size % ALIGNMENT)]))
             made.size = padded(size)

@@ -7,7 +7,7 @@ import pytest
 
 import stepson
 from stepson import DamagedError, FormatError
-from stepson.index import Column, Entries, IndexRecord, _ends_with
+from stepson.index import Column, Entries, IndexRecord, ends_with
 from stepson.records import RecordType
 from stepson.trajectory import Trajectory
 from tests.stepson.files import Counting, check_content, create, flipped, frame, records
@@ -192,14 +192,14 @@ def test_hostile_entries(change: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("column", range(Column.SAMPLES + 2))
-def test_an_index_ends_with_the_totals_of_the_entry_above_it(column: int) -> None:
+def test_an_indexends_with_the_totals_of_the_entry_above_it(column: int) -> None:
     """All that is searched for: an INDEX that ends earlier would be searched in vain."""
     rows = np.arange(30).reshape(3, 10)
     above = rows[-1].copy()
-    assert _ends_with(Entries(rows), above)
+    assert ends_with(Entries(rows), above)
     above[column] += 1
     own = (Column.RECORD, Column.COMMIT, Column.SCALARS, Column.FIRST)
-    assert _ends_with(Entries(rows), above) == (column in own)
+    assert ends_with(Entries(rows), above) == (column in own)
 
 
 @pytest.mark.filterwarnings("ignore::stepson.DamageWarning")
