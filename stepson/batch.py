@@ -49,6 +49,7 @@ class Waiting:
         self._values: dict[str, list[Array]] = {name: [] for name in names}
 
     def add(self, name: str, steps: Steps, values: Array) -> None:
+        """Take samples of a field that follow those taken before."""
         if len(steps):
             self._steps[name].append(steps)
             self._values[name].append(values)

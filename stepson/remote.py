@@ -33,12 +33,12 @@ from typing import Any, NamedTuple
 from stepson.errors import FormatError, RemoteError
 from stepson.records import COMMIT_SIZE, MAGIC_SIZE, Commit, RecordType
 from stepson.scan import read_record
-from stepson.source import MAX_EDGE, Bytes, Followed, LocalFile
+from stepson.source import EDGE, MAX_EDGE, Bytes, Followed, LocalFile
 from stepson.transport import Reply, Transport, insist, transport_for
 
 __all__ = ["RemoteFile", "open_url"]
 
-START = 2**16
+START = EDGE
 TAIL = MAX_EDGE
 GAP = 2**18
 LARGEST = 2**23

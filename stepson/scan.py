@@ -33,7 +33,7 @@ from stepson.records import (
     RecordType,
     unpack_map,
 )
-from stepson.source import Source
+from stepson.source import EDGE, Source, expect
 
 __all__ = [
     "Record",
@@ -201,6 +201,8 @@ def find_tail(source: Source, uuid: bytes, size: int) -> Tail:
     if footer is not None:
         return _sealed(source, footer, uuid, size)
     commit, damage = find_commit(source, uuid, size), None
+    before = max(0, commit.start - EDGE)  # with the TABLE and COMMIT that may be needed
+    expect(source, [(before, commit.end - before)])
     try:
         check_transaction(source, commit)
     except FormatError:
