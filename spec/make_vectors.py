@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from spec.generator import cases_codecs, cases_container, cases_content
+from spec.generator import cases_codecs, cases_container, cases_content, cases_damage, cases_hostile
 from spec.generator.vector import Vector
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -16,7 +16,7 @@ VECTORS = Path(__file__).parent / "vectors"
 
 def vectors() -> Iterator[Vector]:
     """Every case."""
-    for module in (cases_content, cases_codecs, cases_container):
+    for module in (cases_content, cases_codecs, cases_container, cases_damage, cases_hostile):
         yield from module.cases()
 
 

@@ -93,21 +93,22 @@ def linear_codec():
     fields = [field("single", "float32", ["atom", 3]), field("double", "float64", ["atom", 3])]
     taps = [[], *POLYNOMIALS[1:], QUARTIC, FITTED, LONG, LONG, LONG, [1 << 26, -(1 << 26)]]
     lengths = [9, 9, 9, 9, 9, 40, 40, 12, 5, 6]
-    plans = [each(linear, taps=t, layout=LAYOUTS[i % 2]) for i, t in enumerate(taps)]
+    scales = [None, None, 0, -1, None, 12, None, None, None, None]
+    plans = [each(linear, taps=t, layout=LAYOUTS[i % 2], scale=s) for i, (t, s) in enumerate(zip(taps, scales))]
     values = lambda i: {"single": motion(lengths[i], (2, 3), "<f4", i + 1), "double": motion(lengths[i], (2, 3), "<f8", i + 7)}
     return blocks("linear", "linear: none to twelve taps, also more than rows; the largest taps", fields, [{f["name"]: p for f in fields} for p in plans], values)
 
 
 def linear_zeros():
-    """`linear` with zeros of both signs: the first product starts the sum, so that -0 stays -0."""
-    fields = [field("single", "float32", ["atom"]), field("double", "float64", ["atom"])]
-    pattern = np.array([[-0.0, 0.0], [-0.0, -0.0], [0.0, -0.0], [-0.0, 1.0], [-0.0, -0.0], [-0.0, -1.0], [2.0**-83, -0.0], [-0.0, -0.0]])
+    """`linear` with zeros of both signs: X is an integer, so a prediction of zero is +0."""
+    fields = [field(f"{n}_{c}", f"float{b}", ["atom", c]) for n, b in (("single", 32), ("double", 64)) for c in (1, 2, 40)]
+    pattern = np.array([[-0.0, -1e-30], [-0.0, 0.0], [-0.0, -0.0], [0.0, -0.0], [-0.0, 1.0], [-0.0, -0.0], [-0.0, -1.0], [2.0**-83, -0.0], [-0.0, -0.0]])
     edges = np.array([[2.0**-83, -(2.0**-83)], [2.0**99, -(2.0**99)], [-(2.0**99), 1.5], [0.0, 2.0**-80], [3.0, -0.0]])
     taps = [POLYNOMIALS[1], POLYNOMIALS[2], [], [-65536], POLYNOMIALS[3]]
     rows = [pattern, pattern, pattern, pattern, edges]
-    values = lambda i: {"single": rows[i].astype("<f4"), "double": rows[i].astype("<f8")}
-    found = blocks("linear", "", fields, [{f["name"]: each(linear, taps=t) for f in fields} for t in taps], values)
-    found.name, found.about = "codec-linear-zeros", "linear: zeros of both signs, the smallest and the largest values"
+    values = lambda i: {f["name"]: np.resize(rows[i].T, (f["shape"][1], 1, len(rows[i]))).T.astype(f"<{np.dtype(f['dtype']).str[1:]}") for f in fields}
+    found = blocks("linear", "", fields, [{f["name"]: each(linear, taps=t) for f in fields} for t in taps], values, n_atoms=1)
+    found.name, found.about = "codec-linear-zeros", "linear: a prediction of zero is +0, whatever the signs of zeros; the smallest and the largest values"
     return found
 
 

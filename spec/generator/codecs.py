@@ -102,25 +102,30 @@ def taps_at(t, taps):
     return taps if t >= len(taps) else POLYNOMIALS[min(t, 3)]
 
 
-def linear(values, taps=POLYNOMIALS[2], layout="frames", **options):
-    """`linear`: what a prediction in float64 gets wrong."""
+def largest_scale(values, taps):
+    """The largest s for which every prediction is exact in float64."""
+    weight = max(sum(map(abs, taps)), 8 << 16)
+    most = max(Fraction(abs(float(x))) for x in values.reshape(-1))
+    return next(s for s in range(100, -101, -1) if round(most * Fraction(2) ** s) * weight < 2**52)
+
+
+def linear(values, taps=POLYNOMIALS[2], layout="frames", scale=None, **options):
+    """`linear`: what a prediction from integers gets wrong, as bit patterns."""
     width, rows = values.dtype.itemsize, values.reshape(len(values), -1)
+    scale = largest_scale(values, taps) if scale is None else scale
+    two = Fraction(2) ** scale
+    whole = [[round(Fraction(float(x)) * two) for x in row] for row in rows]  # ties to even
     words = []
     for t, row in enumerate(words_of(values)):
         line = []
         for column, word in enumerate(row):
-            products = [
-                np.float64(rows[t - j, column]) * np.float64(tap / 65536)
-                for j, tap in enumerate(taps_at(t, taps), 1)
-            ]
-            guess = products[0] if products else np.float64(0.0)
-            for each in products[1:]:
-                guess = guess + each
-            bits = int(guess.astype(values.dtype).view(f"<u{width}"))
-            difference = to_order(int(word), width, "f") - to_order(bits, width, "f")
-            line.append(zigzag(wrap(difference, width), width))
+            total = sum(tap * whole[t - j][column] for j, tap in enumerate(taps_at(t, taps), 1))
+            with np.errstate(over="ignore"):
+                guess = np.float64(float(Fraction(total, 65536) / two)).astype(values.dtype)
+            line.append(zigzag(wrap(int(word) - int(guess.view(f"<u{width}")), width), width))
         words.append(line)
-    return "linear", {"taps": taps, "layout": layout}, pack_words(words, width, layout, **options), values
+    params = {"taps": taps, "layout": layout, "scale": scale}
+    return "linear", params, pack_words(words, width, layout, **options), values
 
 
 def grid(values, bound):

@@ -124,14 +124,14 @@ class File:
         """Zeros up to the next multiple of 64."""
         self.write(bytes(-self.size % 64))
 
-    def record(self, kind, content, payload=b"", **lies):
+    def record(self, kind, content, body=b"", **lies):
         """A record; returns its offset."""
         packed, offset = pack(content), self.size
-        head = prefix(kind, packed, len(payload), self.sequence, **lies) + packed
-        self.write(head + payload)
+        head = prefix(kind, packed, len(body), self.sequence, **lies) + packed
+        self.write(head + body)
         self.pad()
-        self.places.append((offset, kind, len(head), len(payload), self.size))
-        self.heads, self.payloads = crc32c(head, self.heads), crc32c(payload, self.payloads)
+        self.places.append((offset, kind, len(head), len(body), self.size))
+        self.heads, self.payloads = crc32c(head, self.heads), crc32c(body, self.payloads)
         self.sequence += 1
         return offset
 
@@ -232,7 +232,7 @@ class File:
         content.update(samples=[len(each) for each in steps], runs=runs, chunks=chunks)
         return content, bytes(payload), decoded
 
-    def block(self, samples, how=None, tiles=None, cuts=None, steps_chunk=(), change=lambda content: content, payload=bytes, **lies):
+    def block(self, samples, how=None, tiles=None, cuts=None, steps_chunk=(), change=lambda content: content, **lies):
         """A BLOCK of ``{field: (steps, values)}``, with a codec, tiles of atoms or cuts in time for each field."""
         content, data, decoded = self.content(samples, how or {}, tiles or {}, cuts or {}, steps_chunk)
         row = {**self.last, "first": content["first"], "end": content["end"], "commit": 0, "scalars": 0}
@@ -242,7 +242,7 @@ class File:
             if each["field"] is not None:
                 self.totals["raw"][each["field"]] += each["raw"]
                 self.totals["stored"][each["field"]] += each["size"]
-        row["record"] = self.record(BLOCK, change(content), payload(data), **lies)
+        row["record"] = self.record(BLOCK, change(content), data, **lies)
         self.new.append(row)
         self.last = row
         found = {name: Sample(np.asarray(at, "<i8"), decoded[name]) for name, (at, _) in samples.items()}

@@ -93,6 +93,7 @@ class Linear:
 def _residuals(rows: Array, taps: tuple[int, ...], scale: int) -> Array:
     whole = np.multiply(rows, 2.0**scale, dtype=np.float64)
     guess = predictions(np.rint(whole, whole), taps)
+    guess += 0.0  # integers have no -0; a matrix product may
     rounded = np.empty_like(guess, rows.dtype)
     with np.errstate(over="ignore"):
         np.multiply(guess, 2.0**-scale, out=rounded, casting="same_kind")
@@ -112,7 +113,9 @@ def _restore(
         group = unzigzag(words.group(first, span))
         whole, values = history.group(len(group)), group.view(out.dtype)
         for i in range(len(group)):
-            np.multiply(history.predict(first + i, i), down, rounded, casting="same_kind")
+            guess = history.predict(first + i, i)
+            guess += 0.0  # as in `_residuals`
+            np.multiply(guess, down, rounded, casting="same_kind")
             np.add(group[i], bits, group[i])
             np.multiply(values[i], up, whole[i])
             np.rint(whole[i], whole[i])

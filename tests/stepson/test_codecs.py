@@ -118,6 +118,15 @@ def test_linear_keeps_every_bit_whatever_the_taps(
     )
 
 
+@pytest.mark.parametrize("columns", [1, 2, 40])
+@pytest.mark.parametrize("tap", [1 << 16, -(1 << 16), 3])
+def test_linear_keeps_the_sign_of_zero(columns: int, tap: int) -> None:
+    # a matrix product of one number may be -0, one of several starts from +0
+    values = np.where(np.arange(40 * columns).reshape(40, -1) % 3, -0.0, 0.0)
+    back = through("linear", values, {**CODER, "taps": [tap], "layout": "frames"})
+    assert same_bits(values, back)
+
+
 def test_linear_crosses_groups_bands_and_zero() -> None:
     rng = np.random.default_rng(5)
     time = np.arange(3 * GROUP + 5)[:, None]

@@ -1,0 +1,342 @@
+"""Files that lie: every checksum is right, what stands behind it is not.
+
+The lie stands in the second of three transactions, so that the last one verifies and the
+file opens; what must not be read is that block. Lies that concern the whole file are to be
+refused. In any case: an answer in bounded time and memory.
+"""
+
+import msgpack
+import numpy as np
+
+from spec.generator.codecs import POLYNOMIALS, blosc2_chunk, bounded, delta, each, linear, plain
+from spec.generator.expect import damaged, refused
+from spec.generator.file import NOTE, File, field
+from spec.generator.values import motion
+from spec.generator.vector import Vector
+
+FIELD = field("x", "float64", ["atom", 2], precision=1e-3)
+BOMB = b"\x81\xa1a" * 20000 + b"\xc0"
+
+
+def cases():
+    """All cases of this module."""
+    yield family("hostile-blocks", "maps of a BLOCK that lie", "2.6", blocks())
+    yield family("hostile-chunks", "chunks that lie, with their checksums right", "5", chunks())
+    yield family("hostile-records", "lengths and maps of other records that lie", "2.2", records())
+    yield family("hostile-tables", "TABLE and INDEX that lie", "2.7", tables())
+    yield family("hostile-commits", "COMMITs that lie", "2.9", commits())
+    yield family("hostile-headers", "HEADER, SCHEMA and METADATA that lie", "2.3", headers())
+
+
+def family(name, about, spec, variants):
+    """Variants of one sound file."""
+    file = build()
+    return Vector(name, about, spec, file, variants=[("sound", file.data, file.account.read()), *variants])
+
+
+def build(second=None, how=delta, middle=None, third=None, **more):
+    """Three transactions of one block; `second` are options of the second, `middle` is called in it."""
+    file = File(FIELD, **more)
+    file.commit()
+    for i in range(3):
+        values = motion(6, (2, 2), start=6 * i)
+        options = second or {} if i == 1 else {}
+        if i == 1 and middle:
+            middle(file)
+        file.block({"x": (range(6 * i, 6 * i + 6), values)}, {"x": how if i == 1 else delta}, **options)
+        if i == 2 and third:
+            third(file)
+        file.commit()
+    return file
+
+
+def lost(file):
+    """The second block cannot be read."""
+    return file.account.read(lost=[(1, None)])
+
+
+def changed(**keys):
+    """Keys of a BLOCK replaced."""
+    return lambda content: {**content, **keys}
+
+
+def first_chunk(**keys):
+    """Keys of the first chunk replaced; None removes one."""
+
+    def change(content):
+        chunk = {k: v for k, v in {**content["chunks"][0], **keys}.items() if v is not None}
+        return {**content, "chunks": [chunk, *content["chunks"][1:]]}
+
+    return change
+
+
+def blocks():
+    """Maps of a BLOCK."""
+    changes = {
+        "runs-overflow": changed(runs=[[[2**62 - 1, 2**61, 6]]]),
+        "runs-wrap": changed(runs=[[[6, 2**63, 6]]]),
+        "runs-short": changed(runs=[[[6, 1, 5]]]),
+        "runs-twice": changed(runs=[[[6, 1, 3], [8, 1, 3]]]),
+        "runs-backwards": changed(runs=[[[9, 1, 3], [6, 1, 3]]]),
+        "runs-no-stride": changed(runs=[[[6, 0, 6]]]),
+        "runs-before-first": changed(runs=[[[5, 1, 6]]]),
+        "runs-huge-count": changed(runs=[[[6, 1, 2**40]]], samples=[2**40], frames=2**24),
+        "runs-negative": changed(runs=[[[-6, 1, 6]]]),
+        "runs-text": changed(runs="all"),
+        "runs-missing-chunk": changed(runs=[7]),
+        "runs-of-a-field": changed(runs=[0]),
+        "runs-too-few": changed(runs=[]),
+        "frames-none": changed(frames=0),
+        "frames-many": changed(frames=2**24 + 1, samples=[2**24 + 1], runs=[[[6, 1, 2**24 + 1]]]),
+        "frames-wrong": changed(frames=7),
+        "frames-float": changed(frames=6.0),
+        "samples-wrong": changed(samples=[5]),
+        "samples-two": changed(samples=[6, 6]),
+        "first-after-end": changed(first=12, end=6),
+        "first-huge": changed(first=2**62),
+        "no-chunks": changed(chunks=[]),
+        "chunks-map": changed(chunks={}),
+        "chunk-twice": lambda m: {**m, "chunks": m["chunks"] * 2},
+        "chunk-of-no-field": first_chunk(field=1),
+        "chunk-field-negative": first_chunk(field=-1),
+        "chunk-first-wrong": first_chunk(first=1),
+        "chunk-count-huge": first_chunk(count=2**40),
+        "chunk-count-none": first_chunk(count=0),
+        "chunk-atoms-beyond": first_chunk(atoms=[0, 3]),
+        "chunk-atoms-huge": first_chunk(atoms=[0, 2**31]),
+        "chunk-atoms-backwards": first_chunk(atoms=[2, 0]),
+        "chunk-offset-beyond": first_chunk(offset=2**40),
+        "chunk-offset-negative": first_chunk(offset=-8),
+        "chunk-offset-by-one": first_chunk(offset=1),
+        "chunk-size-beyond": first_chunk(size=2**40),
+        "chunk-size-huge": first_chunk(size=2**63),
+        "chunk-no-crc": first_chunk(crc32c=None),
+        "chunk-no-codec": first_chunk(codec=None),
+        "chunk-no-params": first_chunk(params=None),
+    }
+    for name, change in changes.items():
+        file = build({"change": change})
+        yield name, file.data, lost(file)
+    for name, packed in (("map-bomb", BOMB), ("map-cut", b"\x85\xa1a"), ("map-no-map", b"\x93\x01\x02\x03"), ("map-length", b"\xdf\xff\xff\xff\xff"), ("map-empty", b"")):
+        file = build({"change": lambda _, packed=packed: packed})
+        yield name, file.data, lost(file)
+
+
+def patched(encode, offset, data):
+    """A codec whose bytes are changed at a place."""
+
+    def call(values):
+        codec, params, found, decoded = encode(values)
+        return codec, params, found[:offset] + data + found[offset + len(data) :], decoded
+
+    return call
+
+
+def with_params(encode, **keys):
+    """A codec whose parameters are changed; None removes one."""
+
+    def call(values):
+        codec, params, found, decoded = encode(values)
+        return codec, {k: v for k, v in {**params, **keys}.items() if v is not None}, found, decoded
+
+    return call
+
+
+def chunks():
+    """Codecs, their parameters and bytes."""
+    near = each(bounded, bound=1e-3, taps=POLYNOMIALS[1])
+    small, large = (n.to_bytes(4, "little") for n in (8, 2**31 - 1))
+    other = lambda values: ("delta", {"k": 1, "layout": "frames"}, blosc2_chunk(bytes(12 * 8), 8), values)
+    encoders = {
+        "codec-unknown": lambda v: ("x-mine", {}, b"12345678", v),
+        "codec-number": lambda v: (7, {}, b"12345678", v),
+        "raw-short": lambda v: ("raw", {}, v.tobytes()[:-8], v),
+        "raw-long": lambda v: ("raw", {}, v.tobytes() + bytes(8), v),
+        "blosc2-nbytes": patched(plain, 4, small), "blosc2-nbytes-huge": patched(plain, 4, large),
+        "blosc2-cbytes": patched(plain, 12, small), "blosc2-cbytes-huge": patched(plain, 12, large),
+        "blosc2-typesize": patched(plain, 3, b"\x04"), "blosc2-short": lambda v: ("blosc2", {}, b"\x05\x01\x17\x08", v),
+        "blosc2-filter-plugin": patched(plain, 16, b"\x20"), "blosc2-filter-second": patched(plain, 17, b"\x01"),
+        "blosc2-coder-plugin": patched(plain, 22, b"\xa0"), "blosc2-lazy": patched(plain, 31, b"\x08"),
+        "blosc2-uninitialised": patched(plain, 31, b"\x40"), "blosc2-dictionary": patched(plain, 31, b"\x01"),
+        "blosc2-nan": patched(plain, 31, b"\x20"), "blosc2-no-data": lambda v: ("blosc2", {}, b"", v),
+        "blosc2-other-length": lambda v: ("blosc2", {}, blosc2_chunk(bytes(12 * 8), 8), v),
+        "delta-k-6": with_params(delta, k=6), "delta-k-negative": with_params(delta, k=-1),
+        "delta-k-float": with_params(delta, k=1.0), "delta-k-missing": with_params(delta, k=None),
+        "delta-layout": with_params(delta, layout="rows"), "delta-no-layout": with_params(delta, layout=None),
+        "delta-other-length": other,
+        "linear-taps-13": with_params(linear, taps=[1] * 13), "linear-tap-large": with_params(linear, taps=[2**26 + 1]),
+        "linear-taps-float": with_params(linear, taps=[1.5]), "linear-no-taps": with_params(linear, taps=None),
+        "linear-scale-101": with_params(linear, scale=101), "linear-scale-low": with_params(linear, scale=-101),
+        "linear-scale-float": with_params(linear, scale=1.0), "linear-no-scale": with_params(linear, scale=None),
+        "bounded-width-3": with_params(near, width=3), "bounded-width-other": with_params(near, width=8),
+        "bounded-first-beyond": with_params(near, first=2**40), "bounded-first-negative": with_params(near, first=-1),
+        "bounded-first-by-one": with_params(near, first=31), "bounded-largest": with_params(near, largest=2**52 + 1),
+        "bounded-exceptions-many": with_params(near, exceptions=25), "bounded-exceptions-huge": with_params(near, exceptions=2**60),
+        "bounded-exceptions-one": with_params(near, exceptions=1), "bounded-no-step": with_params(near, step=None),
+    }  # fmt: skip
+
+    def outside(values):
+        values = values.copy()
+        values.reshape(-1)[3] = np.nan
+        codec, params, data, decoded = near(values)
+        return codec, params, data[:-16] + (24).to_bytes(8, "little") + data[-8:], decoded
+
+    encoders["bounded-exception-outside"] = outside
+    for name, encode in encoders.items():
+        file = build(how=encode)
+        yield name, file.data, lost(file)
+    for name, keys in (("raw-2-40", {"raw": 2**40}), ("raw-negative", {"raw": -192}), ("raw-missing", {"raw": None}), ("size-by-one", {"size": 1})):
+        file = build({"change": first_chunk(**keys)})
+        yield name, file.data, lost(file)
+
+
+def records():
+    """Prefixes and maps of records."""
+    for name, keys in (("payload-2-63", {"payload": 2**63}), ("payload-2-40", {"payload": 2**40}), ("payload-2-64", {"payload": 2**64 - 1}), ("map-2-32", {"map": 2**32 - 1}), ("map-65536", {"map": 65536}), ("type-of-another", {"type": NOTE})):
+        file = build(keys)
+        yield f"block-{name}", file.data, lost(file)
+    for name, lies in (("payload-2-63", {"payload": 2**63}), ("map-2-32", {"map": 2**32 - 1})):
+        file = build(middle=lambda f, lies=lies: f.record(NOTE, {"a": 1}, **lies))
+        yield f"note-{name}", file.data, damaged(file.account.read())
+    file = build(middle=lambda f: f.record(0x8001, BOMB))
+    yield "private-bomb", file.data, damaged(file.account.read())
+    changes = {
+        "chunk-number": lambda m: {**m, "chunks": []},
+        "chunk-offset": lambda m: {**m, "chunks": [{**m["chunks"][0], "offset": 2**40}]},
+        "chunk-shape": lambda m: {**m, "chunks": [{**m["chunks"][0], "shape": [2**20, 2**20, 2**20]}]},
+        "chunk-shape-negative": lambda m: {**m, "chunks": [{**m["chunks"][0], "shape": [-1, -3]}]},
+        "chunk-dtype": lambda m: {**m, "chunks": [{**m["chunks"][0], "dtype": "object"}]},
+        "chunk-dtype-text": lambda m: {**m, "chunks": [{**m["chunks"][0], "dtype": "str"}]},
+        "reference-short": lambda m: {**m, "tree": {"a": msgpack.ExtType(1, b"\x00")}},
+        "reference-kind": lambda m: {**m, "tree": {"a": msgpack.ExtType(9, bytes(4))}},
+        "text-no-utf8": lambda m: {**m, "tree": {"a": msgpack.ExtType(2, bytes(4))}},
+        "deep": lambda m: {**m, "tree": {"a": deep(200)}},
+        "bomb": lambda _: BOMB,
+        "no-tree": lambda m: {"step": 17, "chunks": []},
+        "tree-list": lambda m: {**m, "tree": [1, 2]},
+    }
+    for name, change in changes.items():
+        file = build(third=lambda f, change=change: f.checkpoint(17, {"a": np.array([0.1, 0.2, 1e300])}, change))
+        yield f"checkpoint-{name}", file.data, file.account.read(checkpoints=(0,))
+
+
+def deep(levels):
+    """A map in a map in a map."""
+    found = {"end": 1}
+    for _ in range(levels):
+        found = {"in": found}
+    return found
+
+
+def tables():
+    """Entries of TABLE and INDEX; all of it is redundant."""
+
+    def entries(**keys):
+        return lambda m: {**m, "entries": {**m["entries"], **keys}}
+
+    def without_last(content):
+        cut = {k: [c[:-1] for c in v] if k == "samples" else v[:-1] for k, v in content["entries"].items()}
+        return {**content, "entries": cut}
+
+    changes = {
+        "out-of-order": entries(frames=[6, -6, 18]), "overflow": entries(frames=[2**63 - 1, 2**63 - 1, 1]),
+        "offset-beyond": entries(record=[2**40, 0, 0]), "offset-odd": entries(record=[65, 0, 0]),
+        "offset-negative": entries(record=[-64, 64, 64]), "offset-of-commit": lambda m: entries(record=m["entries"]["commit"])(m),
+        "one-short": entries(frames=[6, 6]), "no-column": lambda m: {**m, "entries": {"record": [1]}},
+        "samples-more": entries(samples=[[6, 6, 6], [0, 0, 0]]), "text": entries(first="abc"), "floats": entries(end=[6.0, 6.0, 6.0]),
+        "last-missing": without_last, "empty": lambda m: {}, "bomb": lambda _: BOMB,
+        "checkpoints": lambda m: {**m, "checkpoints": [[1, 2, 3]]}, "totals": lambda m: {**m, "totals": None},
+        "totals-negative": lambda m: {**m, "totals": {"raw": [1, 2], "stored": [], "codecs": 5}},
+    }  # fmt: skip
+    for name, change in changes.items():
+        file = open_end(lambda f, change=change: f.commit(change=change))
+        yield f"table-{name}", file.data, damaged(file.account.read())
+    levels = {
+        "out-of-order": entries(frames=[6, -6, 18]), "record-beyond": entries(record=[2**40, 0, 0]), "level": lambda m: {**m, "level": 99},
+        "roots-itself": lambda m: {**m, "entries": m["roots"][0]}, "roots-missing": lambda m: {k: v for k, v in m.items() if k != "roots"},
+        "roots-many": lambda m: {**m, "roots": m["roots"] * 100}, "bomb": lambda _: BOMB,
+    }  # fmt: skip
+    for name, change in levels.items():
+
+        def index(file, change=change):
+            file.commit()
+            file.index(0, 0, change=change)
+            file.commit()
+
+        file = open_end(index)
+        yield f"index-{name}", file.data, damaged(file.account.read())
+    for name, change in (("roots-out-of-order", lambda m: {**m, "roots": [{**m["roots"][0], "frames": [-5]}]}), ("roots-beyond", lambda m: {**m, "roots": [{**m["roots"][0], "record": [2**40]}]}), ("roots-none", lambda m: {**m, "roots": []})):
+        file = build()
+        file.index()
+        file.commit()
+        file.footer(change=change)
+        yield f"footer-{name}", file.data, damaged(file.account.read())
+
+
+def open_end(finish):
+    """Three blocks, the last one committed by `finish`."""
+    file = File(FIELD)
+    file.commit()
+    for i in range(3):
+        file.block({"x": (range(6 * i, 6 * i + 6), motion(6, (2, 2), start=6 * i))}, {"x": delta})
+        if i < 2:
+            file.commit()
+    finish(file)
+    return file
+
+
+def commits():
+    """COMMITs whose checksums are right."""
+    file = build()
+    good, size = file.account.read(), file.size
+    own = file.size
+    for name, lies in {
+        "own-offset": {"offset": own + 64}, "previous-itself": {"previous": own + 192}, "previous-later": {"previous": own + 6400},
+        "schema-later": {"schema": own + 6400}, "metadata-later": {"metadata": own + 6400}, "index-later": {"index": 2**40},
+        "table-later": {"table": own + 6400}, "checkpoint-later": {"checkpoint": 2**62}, "start-later": {"start": own + 6400},
+        "all-ones": dict.fromkeys(("previous", "index", "scalars", "schema"), 2**64 - 1),
+    }.items():  # fmt: skip
+        file = build()
+        file.commit(lies=lies)
+        yield name, file.data, {**good, "torn_bytes": file.size - size}
+    for name, lies in {"schema-of-header": {"schema": 64}, "schema-none": {"schema": 0}, "schema-odd": {"schema": 65}}.items():
+        file = build()
+        file.commit(lies=lies)
+        yield name, file.data, refused("malformed")
+    for name, lies, more in (("chain", {}, {"chain": bytes(range(32))}), ("previous-no-commit", {"previous": 64}, {}), ("previous-skips", {"previous": 640}, {})):
+        file = build()
+        file.commit(lies=lies, **more)
+        yield name, file.data, damaged(file.account.read())
+    file = build()
+    file.block({"x": (range(18, 24), motion(6, (2, 2)))})
+    file.commit(heads=1)
+    file.account.moments.pop()
+    yield "heads", file.data, {**good, "torn_bytes": file.size - size}
+
+
+def headers():
+    """The first three records."""
+    for name, header in {
+        "uuid-short": {"uuid": bytes(15)}, "uuid-text": {"uuid": "a" * 16}, "features-text": {"incompatible": "none"},
+        "features-numbers": {"incompatible": [1]}, "bomb": BOMB, "no-map": b"\x93\x01\x02\x03", "empty": b"",
+    }.items():  # fmt: skip
+        yield f"header-{name}", build(header=header).data, refused("malformed")
+    good = dict(FIELD)
+    bad = {
+        "no-name": {k: v for k, v in good.items() if k != "name"}, "name-number": {**good, "name": 5}, "name-empty": {**good, "name": ""},
+        "name-odd": {**good, "name": "a b"}, "name-umlaut": {**good, "name": "ä"}, "dtype": {**good, "dtype": "object"}, "dtype-complex": {**good, "dtype": "complex128"},
+        "shape-negative": {**good, "shape": ["atom", -1]}, "shape-zero": {**good, "shape": ["atom", 0]}, "shape-atom-second": {**good, "shape": [2, "atom"]},
+        "shape-word": {**good, "shape": ["bond", 2]}, "shape-axes": {**good, "shape": [1] * 9}, "shape-huge": {**good, "shape": ["atom", 2**30]},
+        "every-zero": {**good, "every": 0}, "every-negative": {**good, "every": -2}, "offset": {**good, "every": 2, "offset": 2},
+        "offset-irregular": {**good, "every": None, "offset": 1}, "precision": {**good, "precision": -1.0}, "precision-nan": {**good, "precision": float("nan")},
+    }  # fmt: skip
+    schemas = {name: {"fields": [each]} for name, each in bad.items()}
+    schemas.update({"no-fields": {"fields": []}, "fields-65": {"fields": [field(f"f{i}") for i in range(65)]}, "twice": {"fields": [good, good]}})
+    schemas.update({"cadences-9": {"fields": [field(f"f{i}", every=i + 1) for i in range(9)]}, "atoms-negative": {"n_atoms": -1}, "atoms-2-31": {"n_atoms": 2**31}, "atoms-float": {"n_atoms": 2.0}})
+    for name, schema in schemas.items():
+        yield f"schema-{name}", build(schema=schema).data, refused("malformed")
+    for name, tree in (("deep", {"a": deep(200)}), ("reference", {"a": msgpack.ExtType(1, b"\xff" * 4)})):
+        file = build(metadata=tree)
+        file.account.metadata = {}
+        yield f"metadata-{name}", file.data, file.account.read(metadata=False)
+
