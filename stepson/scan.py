@@ -9,9 +9,9 @@ The end of a file is found from its end. A FOOTER that ends the file proves that
 closed, so nothing can be torn. Otherwise a COMMIT is searched backwards on 64-byte
 boundaries, and its whole transaction is checked once, since after a power failure the last
 bytes may have reached the disk before those in front of them. If that fails, the
-transaction is torn and the COMMIT that it names as ``previous`` counts: the chain of these
-is the file. The cost depends on the last transaction, not on the size of the file.
-Implements ``spec/son-1.md`` 4.
+transaction is torn and the COMMIT that it names as ``previous`` counts, if no later one
+does: the chain of these is the file. The cost depends on the last transaction, not on the
+size of the file. Implements ``spec/son-1.md`` 4.
 """
 
 from collections.abc import Iterator
@@ -52,6 +52,8 @@ HEAD_GUESS = 4096
 SEALED_TAIL = 2**16
 UNSEALED_TAIL = 2**18
 PIECE = 2**22
+MAX_TORN = 16
+"""Torn transactions that are looked behind: each life of a file leaves at most one."""
 
 
 class Record:
@@ -200,18 +202,38 @@ def find_tail(source: Source, uuid: bytes, size: int) -> Tail:
     footer = _find_footer(source, uuid, size)
     if footer is not None:
         return _sealed(source, footer, uuid, size)
-    commit, damage = find_commit(source, uuid, size), None
-    before = max(0, commit.start - EDGE)  # with the TABLE and COMMIT that may be needed
-    expect(source, [(before, commit.end - before)])
-    try:
-        check_transaction(source, commit)
-    except FormatError:
-        if commit.previous == 0:
-            raise
-        commit, damage = _before(source, commit, uuid)
+    commit, damage = _newest(source, uuid, size)
     footer = _footer_at(source, commit.end, uuid, size)
     end = commit.end if footer is None else footer.end
     return Tail(commit, footer, False, end, damage)
+
+
+def _newest(source: Source, uuid: bytes, size: int) -> tuple[Commit, FormatError | None]:
+    """The last COMMIT that counts in a file that no FOOTER ends.
+
+    One whose transaction fails names another that counted when it was written. Between the
+    two may stand a later one that counts: where nothing arrived, the disk may show what an
+    earlier life of the file had written there, with a COMMIT at its own offset.
+    """
+    commit = torn = find_commit(source, uuid, size)
+    before = max(0, commit.start - EDGE)  # with the TABLE and COMMIT that may be needed
+    expect(source, [(before, commit.end - before)])
+    for _ in range(MAX_TORN):
+        try:
+            check_transaction(source, commit)
+        except FormatError:
+            if commit.previous == 0:
+                raise
+        else:
+            return commit, None
+        torn = max(torn, commit, key=lambda each: each.previous)
+        try:
+            commit = find_commit(source, uuid, commit.offset)
+        except FormatError:
+            break
+        if commit.offset <= torn.previous:
+            break
+    return _before(source, torn, uuid)
 
 
 def _sealed(source: Source, footer: Record, uuid: bytes, size: int) -> Tail:
