@@ -347,3 +347,36 @@ def test_killed_writer_loses_nothing_committed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_killed_writer_many_times(tmp_path: Path, seed: int) -> None:
     kill_rounds(tmp_path / "md.son", 20, seed)
+
+
+def life(image: bytes, state: State, frames: int) -> tuple[FaultySink, State]:
+    """Open for append and commit some frames."""
+    sink = FaultySink(np.random.default_rng(1), cache=image, platter=image)
+    writer = resume(sink, faults.NOWHERE, commit="manual", threaded=False)
+    end = state.frames + frames
+    for step in range(state.frames, end):
+        writer.append(step=step, **faults.values_at(step))
+    writer.commit()
+    return sink, State(end, state.checkpoint)
+
+
+def test_what_an_earlier_life_left_on_the_disk_hides_no_commit() -> None:
+    """A long transaction is lost, but not its sectors; the next life is shorter.
+
+    Behind its commits stands a whole COMMIT of the earlier life at its own offset, which
+    knows nothing of them.
+    """
+    run = recorded(2, commits=2)
+    base, state = run.sink.platter, run.states[-1]
+    first, _ = life(base, state, frames=60)
+    opened = next(e for e in first.events if e.kind == "sync")
+    note = b"".join(
+        e.data for e in first.events[: first.events.index(opened)] if e.kind == "write"
+    )
+    second, after = life(base + note, state, frames=2)
+    assert len(second.platter) < len(first.platter)
+    third, final = life(second.platter, after, frames=2)
+    for committed, expected in ((second.platter, after), (third.platter, final)):
+        image = committed + first.platter[len(committed) :]
+        assert faults.state_of(image) == expected
+        assert_goes_on(image, 3)
