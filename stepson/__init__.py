@@ -1,6 +1,7 @@
 """Append-only, compressed, indexed trajectories that survive any crash."""
 
 from stepson.column import Column
+from stepson.ensemble import Ensemble
 from stepson.errors import (
     ConversionError,
     DamagedError,
@@ -15,7 +16,7 @@ from stepson.errors import (
     VersionError,
     WriterError,
 )
-from stepson.files import create, open
+from stepson.files import create, open, open_many
 from stepson.frame import Frame
 from stepson.schema import Field
 from stepson.trajectory import Trajectory
@@ -26,6 +27,7 @@ __all__ = [
     "ConversionError",
     "DamageWarning",
     "DamagedError",
+    "Ensemble",
     "Field",
     "FormatError",
     "Frame",
@@ -41,6 +43,7 @@ __all__ = [
     "WriterError",
     "create",
     "open",
+    "open_many",
 ]
 
 __version__ = "0.1.0"

@@ -5,25 +5,58 @@ samples stand. Only the chunks needed are read.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stepson.batch import Batch
 from stepson.errors import SchemaError
-from stepson.reader import Reader
-from stepson.schema import Field
+from stepson.schema import Field, Schema
 
-__all__ = ["Column", "Steps", "Times"]
+__all__ = ["Column", "Samples", "Steps", "Times"]
 
 PIECE = 2**16
 Array = NDArray[Any]
 
 
+class Samples(Protocol):
+    """Where columns read: a `Reader` of one file, or a `Series` of several."""
+
+    @property
+    def schema(self) -> Schema:
+        """Fields and number of atoms."""
+
+    @property
+    def frames(self) -> int:
+        """How many there are."""
+
+    def samples(self, name: str) -> int:
+        """How many a field has."""
+
+    def read(
+        self, name: str, samples: NDArray[np.int64], atoms: tuple[int, int] | None = None
+    ) -> Array:
+        """Samples of a field by ascending numbers."""
+
+    def steps_of(
+        self, cadence: int | None, samples: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Steps of samples of a cadence (None: of frames) by ascending numbers."""
+
+    def sample_at(self, cadence: int | None, step: int) -> int | None:
+        """The number of the sample (None: of the frame) at a step, or None."""
+
+    def stream(
+        self, names: tuple[str, ...], frames: int, start: int | None, stop: int | None
+    ) -> Iterator[Batch]:
+        """Batches of samples in order."""
+
+
 class Steps:
     """Step numbers of a column (or of all frames), read when they are asked for."""
 
-    def __init__(self, reader: Reader, cadence: int | None, length: int) -> None:
+    def __init__(self, reader: Samples, cadence: int | None, length: int) -> None:
         self._reader = reader
         self._cadence = cadence
         self._length = length
@@ -82,7 +115,9 @@ class Times:
 class Column:
     """One field over its own samples: ``column[samples]``, ``column[samples, atoms]``."""
 
-    def __init__(self, reader: Reader, field: Field, timestep: Callable[[], float]) -> None:
+    def __init__(
+        self, reader: Samples, field: Field, timestep: Callable[[], float]
+    ) -> None:
         self._reader = reader
         self._timestep = timestep
         self.field = field

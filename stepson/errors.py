@@ -14,8 +14,8 @@
     └── ConversionError             what cannot be carried over, unit unknown
 
 A `DamageWarning` says that a redundant copy was damaged and what it was made of was read
-instead: nothing is lost, and the disk should be looked at. A `SeriesWarning` says that files
-that were opened together do not continue one another exactly.
+instead: nothing is lost, and the disk should be looked at. A `SeriesWarning` says that
+files that were opened together do not continue one another exactly.
 
 ``gkflux`` adds ``FluxError``. Two questions, two branches: is my file bad (`FormatError`),
 or did I misuse it (`SchemaError`, `WriterError`)? A torn tail is not an error: readers show

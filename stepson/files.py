@@ -1,18 +1,19 @@
-"""The two ways to a file, `open` and `create`; `start` and `resume` do it on any sink."""
+"""The ways to files, `open` and `create`; `start` and `resume` do it on any sink."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
-from uuid import uuid4
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from stepson.ensemble import Ensemble, assemble
 from stepson.errors import FormatError, SchemaError, TornError, VersionError, WriterError
 from stepson.follow import Follower
+from stepson.heading import atomic_numbers, new_header, new_metadata, program
 from stepson.lock import Newborn, lock, sweep, unlock
+from stepson.names import PathLike, expand, is_pattern
 from stepson.opening import READ_COMPATIBLE, Header, open_named
 from stepson.records import MAJOR
 from stepson.schema import Field, Schema, as_fields
@@ -21,11 +22,7 @@ from stepson.trajectory import Trajectory
 from stepson.transaction import Appender
 from stepson.writer import Writer
 
-__all__ = ["create", "open", "resume", "start"]
-
-PathLike = str | os.PathLike[str]
-Array = NDArray[Any]
-RESERVED = ("numbers", "masses", "cell", "pbc", "timestep")
+__all__ = ["create", "open", "open_many", "resume", "start"]
 
 
 class Options(TypedDict, total=False):
@@ -43,51 +40,146 @@ class Options(TypedDict, total=False):
 
 @overload
 def open(
-    path: PathLike,
-    mode: Literal["r"] = "r",
-    *,
-    strict: bool = False,
-    storage_options: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> Trajectory: ...
-@overload
-def open(
     path: PathLike, mode: Literal["r"] = "r", *, follow: Literal[True], **options: Any
 ) -> Follower: ...
 @overload
 def open(
     path: PathLike, mode: Literal["a"], *, strict: bool = False, **options: Any
 ) -> Writer: ...
+@overload
+def open(
+    path: PathLike | Iterable[PathLike],
+    mode: Literal["r"] = "r",
+    *,
+    join: Literal[False],
+    strict: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Ensemble: ...
+@overload
 def open(
     path: PathLike,
+    mode: Literal["r"] = "r",
+    *,
+    join: Literal[True] | None = None,
+    strict: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Trajectory: ...
+@overload
+def open(
+    path: Iterable[PathLike],
+    mode: Literal["r"] = "r",
+    *,
+    join: Literal[True],
+    strict: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Trajectory: ...
+@overload
+def open(
+    path: Iterable[PathLike],
+    mode: Literal["r"] = "r",
+    *,
+    join: None = None,
+    strict: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Trajectory | Ensemble: ...
+def open(
+    path: PathLike | Iterable[PathLike],
     mode: Literal["r", "a"] = "r",
     *,
+    join: bool | None = None,
     strict: bool = False,
     follow: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     **options: Any,
-) -> Trajectory | Follower | Writer:
-    """Open a `.son`, whatever its size, in milliseconds.
+) -> Trajectory | Ensemble | Follower | Writer:
+    """Open a `.son`, or many, whatever their size, in milliseconds each.
+
+    One file is a `Trajectory`. So are files that continue one another: each names its
+    parent, and the order in which they are given does not matter. Independent runs make an
+    `Ensemble`. What a folder or a glob holds is only known when it is looked at, and type
+    checkers take one name for a trajectory: where runs are wanted, `open_many` always gives
+    an ensemble.
 
     Args:
-        path: of the file, or a URL that fsspec knows (https, s3, gs ...), to read only.
+        path: a file, a URL that fsspec knows (https, s3, gs ...), a glob, a folder with
+            files anywhere below it, or a list of these. URLs are for reading only.
         mode: "r" to read; "a" to go on after the last commit, whatever happened to the
             tail.
-        strict: refuse a file that ends in uncommitted bytes.
+        join: True: read all files as one trajectory, in the order of their steps, even if
+            they name no parent (imported ones); an error where steps overlap. False: give
+            each file by itself, in an ensemble.
+        strict: refuse a file that ends in uncommitted bytes; with several files, whatever
+            would be a `SeriesWarning`.
         follow: iterate over the frames of a run in progress as they are committed.
         storage_options: of the file system of a URL: credentials, headers; see fsspec.
         **options: of a writer: commit, commit_seconds, verify, threaded, break_lock; as
             `create`. Of following: timeout, poll; as `Follower`.
 
     Raises:
-        FormatError: it is no `.son`.
+        FormatError: it is no `.son`, or there is none.
         DamagedError: what was committed does not verify.
         TornError: uncommitted bytes, and `strict`.
+        SchemaError: files that cannot be read together.
         WriterError: another process writes to it.
+
+    Warns:
+        SeriesWarning: gaps or overlaps between files that continue one another, files that
+            were left out, or are apart though they name one another.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise SchemaError(f"open() takes the name of one file, not {type(path).__name__}")
-    where = _named(path)
+    single = isinstance(path, (str, os.PathLike)) and (mode == "a" or not is_pattern(path))
+    if not isinstance(path, (str, os.PathLike)) or not single or join is False:
+        if mode != "r" or follow or options:
+            raise SchemaError(_one_only(mode, follow, options))
+        source_of = partial(_source, storage_options=storage_options)
+        found = assemble(path, source_of, join=join, strict=strict)
+        return found.runs[0].open() if len(found) == 1 and join is not False else found
+    return _open_one(path, mode, strict, follow, storage_options, options)
+
+
+def open_many(
+    path: PathLike | Iterable[PathLike],
+    *,
+    join: Literal[False] | None = None,
+    strict: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Ensemble:
+    """Open what `open` opens, always as an ensemble, even of one run or of none joined.
+
+    Args:
+        path: as in `open`.
+        join: False: each file by itself.
+        strict: as in `open`.
+        storage_options: as in `open`.
+
+    Raises:
+        StepsonError: as `open`.
+
+    Warns:
+        SeriesWarning: as `open`.
+    """
+    source_of = partial(_source, storage_options=storage_options)
+    return assemble(path, source_of, join=join, strict=strict)
+
+
+def _one_only(mode: str, follow: bool, options: Mapping[str, Any]) -> str:
+    """Why several files, a folder or a glob cannot be opened in this way."""
+    if mode != "r":
+        return f"mode {mode!r} takes the name of one file, not several"
+    if follow:
+        return "follow=True takes the name of one file; only the last one of a run grows"
+    return f"reading takes no option {next(iter(options))!r}"
+
+
+def _open_one(
+    path: PathLike,
+    mode: str,
+    strict: bool,
+    follow: bool,
+    storage_options: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> Trajectory | Follower | Writer:
+    (where,) = expand(path) if mode == "r" else [_named(path)]
     if isinstance(where, Path) and where.is_dir():
         raise FormatError(f"{where} is a folder, not a .son file")
     if mode == "a":
@@ -180,7 +272,7 @@ def resume(sink: Sink, path: Path, *, verify: bool = True, **options: Any) -> Wr
             if feature not in READ_COMPATIBLE:
                 raise VersionError(found=MAJOR, supported=MAJOR, feature=feature)
         appender = Appender.resume(
-            sink, opened, program=_program(), verify=verify, name=str(path)
+            sink, opened, program=program(), verify=verify, name=str(path)
         )
     except OSError as error:
         raise WriterError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -212,7 +304,9 @@ def create(
         pbc: periodic along each lattice vector.
         timestep: fs, so that time = step * timestep.
         metadata: anything else worth knowing: nested dicts of numbers, text, lists, arrays.
-        parent: the trajectory that this file continues.
+        parent: the trajectory that this file continues: it goes on from its last commit,
+            with later steps; or a dict with "uuid", "digest", and "step", the last step of
+            it that counts.
         **options: how to write, see `Options`.
 
     Raises:
@@ -224,11 +318,12 @@ def create(
     if unknown:
         known = ", ".join(Options.__annotations__)
         raise SchemaError(f"create() takes no option {min(unknown)!r}; it has {known}")
-    schema = Schema(as_fields(fields), len(_numbers(numbers)))
-    content = _metadata(_numbers(numbers), masses, cell, pbc, timestep, metadata or {})
+    atoms = atomic_numbers(numbers)
+    schema = Schema(as_fields(fields), len(atoms))
+    content = new_metadata(atoms, masses, cell, pbc, timestep, metadata or {})
     newborn = Newborn(where)
     try:
-        header = _header(parent)
+        header = new_header(parent)
         writer = start(
             newborn.sink,
             where,
@@ -278,73 +373,3 @@ def start(
         commit_seconds=options.get("commit_seconds", 30.0),
         threaded=options.get("threaded", True),
     )
-
-
-def _numbers(numbers: ArrayLike) -> Array:
-    found = np.asarray(numbers)
-    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-        raise SchemaError("numbers are the atomic numbers of all atoms, shape (n,)")
-    return found.astype(np.int64)
-
-
-def _metadata(
-    numbers: Array,
-    masses: ArrayLike | None,
-    cell: ArrayLike | None,
-    pbc: bool | Sequence[bool],
-    timestep: float | None,
-    rest: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The tree of METADATA: what `create` names, and the rest."""
-    for key in RESERVED:
-        if key in rest:
-            raise SchemaError(
-                f"metadata cannot hold {key!r}: it is an argument of create()"
-            )
-    return {
-        "numbers": numbers,
-        "masses": None if masses is None else _floats("masses", masses, numbers.shape),
-        "cell": None if cell is None else _floats("cell", cell, (3, 3)),
-        "pbc": _periodic(pbc),
-        "timestep": None if timestep is None else _duration(timestep),
-        **rest,
-    }
-
-
-def _floats(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
-    try:
-        found = np.asarray(values).astype(np.float64, casting="same_kind")
-    except (TypeError, ValueError):
-        raise SchemaError(f"{name} are real numbers of shape {shape}") from None
-    if found.shape != shape:
-        raise SchemaError(f"{name} have shape {shape}, not {found.shape}")
-    if not np.isfinite(found).all():
-        raise SchemaError(f"{name} are not finite")
-    return found
-
-
-def _periodic(pbc: object) -> list[bool]:
-    found = np.asarray(pbc)
-    if found.dtype.kind not in "biu" or found.shape not in ((), (3,)):
-        raise SchemaError(f"pbc is True, False, or three of them, not {pbc!r}")
-    return [bool(each) for each in np.broadcast_to(found, 3)]
-
-
-def _duration(timestep: object) -> float:
-    if not isinstance(timestep, (int, float, np.number)) or not 0 < timestep < np.inf:
-        raise SchemaError(f"timestep is a positive number of fs, not {timestep!r}")
-    return float(timestep)
-
-
-def _header(parent: Trajectory | Mapping[str, Any] | None) -> Header:
-    if isinstance(parent, Trajectory):
-        last = parent.opened.tail.commit.end_step - 1
-        parent = {"uuid": parent.uuid, "digest": parent.digest, "step": last}
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    return Header(uuid4().bytes, created, _program(), parent=parent)
-
-
-def _program() -> str:
-    from stepson import __version__
-
-    return f"stepson {__version__}"

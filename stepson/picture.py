@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from stepson.opening import Totals
 from stepson.schema import Field
 
-__all__ = ["composition", "picture", "size_text", "time_text"]
+__all__ = ["composition", "picture", "size_text", "table_text", "time_text"]
 
 
 def size_text(size: float) -> str:
@@ -41,7 +41,7 @@ def picture(
     fields: Sequence[Field],
     samples: Sequence[int],
     totals: Totals,
-    foot: str,
+    foot: Sequence[str],
 ) -> str:
     """Lines of the picture.
 
@@ -51,7 +51,7 @@ def picture(
         fields: of the file.
         samples: of each field.
         totals: raw and stored bytes.
-        foot: one line on steps, size and state.
+        foot: lines on steps, size and state.
     """
     rows: list[tuple[str, ...]] = [
         ("field", "unit", "dtype", "shape", "every", "samples", "codec", "ratio")
@@ -60,21 +60,25 @@ def picture(
         rows.append(
             _row(each, samples[i], totals.raw[i], totals.stored[i], totals.codecs[i])
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True))
-        for row in rows
-    ]
     return "\n".join(
         [
             name,
             f"  {system}",
             "",
-            *("  " + line.rstrip() for line in lines),
+            *table_text(rows),
             "",
-            f"  {foot}",
+            *(f"  {line}" for line in foot),
         ]
     )
+
+
+def table_text(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines of a table, its columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def _row(each: Field, samples: int, raw: int, stored: int, codec: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """What `stepson.open` returns: a file as of its last commit, read when it is asked."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -8,25 +8,33 @@ from typing import Any, Self, overload
 
 import numpy as np
 
-from stepson.column import Column, Steps, Times
+from stepson.checkpoints import read_checkpoint
+from stepson.column import Column, Samples, Steps, Times
 from stepson.errors import SchemaError
 from stepson.frame import Frame
 from stepson.index import Column as Place
-from stepson.opening import open_named
+from stepson.opening import Totals, open_named
 from stepson.picture import composition, picture, size_text, time_text
 from stepson.reader import Batch, Reader
-from stepson.records import RecordType
-from stepson.scan import read_record
 from stepson.schema import Field, Schema
+from stepson.seams import Gap, Overlap
 from stepson.source import Source
-from stepson.tree import Lazy, unpack_tree
+from stepson.tree import Lazy
 from stepson.verify import Verification, verify
 
 __all__ = ["Trajectory"]
 
 
 class Trajectory:
-    """A file as of the moment it was opened; `stepson.open` makes one."""
+    """A file as of the moment it was opened; `stepson.open` makes one.
+
+    Files that continue one another make one as well, a `stepson.joined.Joined`.
+    """
+
+    gaps: tuple[Gap, ...] = ()
+    """Steps missing between files that continue one another."""
+    overlaps: tuple[Overlap, ...] = ()
+    """Frames of such files that do not count, because the next file starts before them."""
 
     def __init__(self, source: Source, path: Path | str | None = None) -> None:
         self.path = path
@@ -34,13 +42,23 @@ class Trajectory:
         self.source = self.opened.source
         self.reader = Reader(self.opened)
 
+    @property
+    def _samples(self) -> Samples:
+        """Where columns are read."""
+        return self.reader
+
     def __len__(self) -> int:
-        return self.reader.frames
+        return self._samples.frames
+
+    @property
+    def parts(self) -> Sequence["Trajectory"]:
+        """The files: this one alone, or those that it was joined of."""
+        return (self,)
 
     @property
     def schema(self) -> Schema:
         """Fields and number of atoms."""
-        return self.opened.schema
+        return self._samples.schema
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -105,7 +123,7 @@ class Trajectory:
     @property
     def steps(self) -> Steps:
         """Of the frames."""
-        return Steps(self.reader, None, len(self))
+        return Steps(self._samples, None, len(self))
 
     @property
     def time(self) -> Times:
@@ -118,8 +136,8 @@ class Trajectory:
     def __getitem__(self, key: int) -> Frame: ...
     def __getitem__(self, key: str | int) -> Column | Frame:
         if isinstance(key, str):
-            return Column(self.reader, self.schema.field(key), self._timestep)
-        return Frame(self.reader, self.steps[key], self._timestep)
+            return Column(self._samples, self.schema.field(key), self._timestep)
+        return self._frame(self.steps[key])
 
     def __contains__(self, name: object) -> bool:
         return name in self.fields
@@ -142,8 +160,11 @@ class Trajectory:
         Raises:
             SchemaError: nothing was recorded there.
         """
-        if self.reader.sample_at(None, step) is None:
+        if self._samples.sample_at(None, step) is None:
             raise SchemaError(f"nothing was recorded at step {step}")
+        return self._frame(step)
+
+    def _frame(self, step: int) -> Frame:
         return Frame(self.reader, step, self._timestep)
 
     def stream(
@@ -173,7 +194,7 @@ class Trajectory:
             self.schema.field(name)
         if frames < 1 or not names:
             raise SchemaError("a stream needs at least one field and one frame a batch")
-        return self.reader.stream(names, frames, start, stop)
+        return self._samples.stream(names, frames, start, stop)
 
     @property
     def checkpoint_steps(self) -> list[int]:
@@ -189,30 +210,9 @@ class Trajectory:
 
         Raises:
             SchemaError: there is none.
-            DamagedError: a checksum fails.
+            DamagedError: it does not verify; the message names one before it that does.
         """
-        offset = self._checkpoint_offset(step)
-        end = self.opened.tail.commit.end
-        record = read_record(self.source, offset, RecordType.CHECKPOINT, end)
-        return unpack_tree(self.source, record)
-
-    def _checkpoint_offset(self, step: int | None) -> int:
-        if step is None:
-            if not self.opened.table.checkpoints:
-                raise SchemaError("there is no checkpoint in this file")
-            return self.opened.table.checkpoints[-1][1]
-        for at, offset in self.opened.table.checkpoints:
-            if at == step:
-                return offset
-        unit = self.opened.tree.find(Place.CHECKPOINT_STEP, step - 1) if step >= 0 else None
-        if unit is None or unit.row[Place.CHECKPOINT_STEP] != step:
-            have = (
-                ""
-                if unit is None
-                else f"; the next one is at {unit.row[Place.CHECKPOINT_STEP]}"
-            )
-            raise SchemaError(f"there is no checkpoint of step {step}{have}")
-        return int(unit.row[Place.CHECKPOINT])
+        return read_checkpoint(self.opened, step)
 
     def verify(
         self, deep: bool = False, on_progress: Callable[[int, int], None] | None = None
@@ -241,10 +241,25 @@ class Trajectory:
 
     def __str__(self) -> str:
         numbers = np.asarray(self.metadata.get("numbers", ())).tolist()
-        samples = [self.reader.samples(name) for name in self.fields]
+        samples = [self._samples.samples(name) for name in self.fields]
         system = f"{self.n_atoms} atoms  {composition(numbers)}"
-        fields, totals = self.schema.fields, self.opened.table.totals
-        return picture(self._name, system, fields, samples, totals, self._foot())
+        fields, totals = self.schema.fields, self._totals()
+        foot = [self._foot(), *self._remarks()]
+        return picture(self._name, system, fields, samples, totals, foot)
+
+    @property
+    def last_step(self) -> int:
+        """Of the last frame; -1 without any."""
+        return self.opened.tail.commit.end_step - 1
+
+    def _totals(self) -> Totals:
+        return self.opened.table.totals
+
+    def _remarks(self) -> Iterator[str]:
+        """What else should be known of it."""
+        if self.parent is not None:
+            uuid, step = (self.parent.get(key) for key in ("uuid", "step"))
+            yield f"continues the file {str(uuid)[:8]}… from step {step} on"
 
     def _foot(self) -> str:
         steps = f"steps {self.steps[0]} to {self.steps[-1]}" if len(self) else "no steps"

@@ -1,0 +1,281 @@
+"""Independent runs that were opened together: a folder, a glob, a list."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self, overload
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from stepson.errors import FormatError, SchemaError, SeriesWarning, TornError
+from stepson.joined import Joined
+from stepson.lineage import sort_chains, strangers
+from stepson.member import Known, Member, Shelf, SourceOf
+from stepson.names import Name, Named, PathLike, find
+from stepson.opening import open_named
+from stepson.picture import composition, size_text, table_text, time_text
+from stepson.seams import mention
+from stepson.trajectory import Trajectory
+
+__all__ = ["Ensemble", "Run", "assemble"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Files that make one trajectory, as of the first look at them."""
+
+    name: str
+    members: tuple[Member, ...]
+    frames: int
+    """Those that count."""
+    source_of: SourceOf
+    remarks: tuple[str, ...] = ()
+    """What does not fit between the files."""
+
+    def open(self) -> Trajectory:
+        """The trajectory, opened now."""
+        if len(self.members) > 1:
+            return Joined(self.members, self.source_of)
+        where = self.members[0].where
+        return Trajectory(self.source_of(where), where)
+
+    @property
+    def paths(self) -> tuple[Name, ...]:
+        """Of the files, in the order of their steps."""
+        return tuple(each.where for each in self.members)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(each.size for each in self.members)
+
+    @property
+    def torn_bytes(self) -> int:
+        """Bytes behind the last commits."""
+        return sum(each.torn_bytes for each in self.members)
+
+    @property
+    def steps(self) -> tuple[int, int] | None:
+        """The first and the last; None without frames."""
+        known = [m for m in self.members if m.first is not None and m.last is not None]
+        return (known[0].first or 0, known[-1].last or 0) if known else None
+
+
+class Ensemble(Sequence[Trajectory]):
+    """Runs by number or by name; each is opened when it is asked for.
+
+    Iterating over a thousand runs holds one of them open, unless they are kept.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = tuple(runs)
+        """What is known of each run without opening it again."""
+        self._open: WeakValueDictionary[int, Trajectory] = WeakValueDictionary()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the runs: from their paths, as short as they can be."""
+        return tuple(each.name for each in self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    @overload
+    def __getitem__(self, key: int | str) -> Trajectory: ...
+    @overload
+    def __getitem__(self, key: slice) -> "Ensemble": ...
+    def __getitem__(self, key: int | str | slice) -> "Trajectory | Ensemble":
+        if isinstance(key, slice):
+            return Ensemble(self.runs[key])
+        number = self._number(key)
+        found = self._open.get(number)
+        if found is None:
+            found = self._open[number] = self.runs[number].open()
+        return found
+
+    def _number(self, key: int | str) -> int:
+        if isinstance(key, str):
+            if key not in self.names:
+                raise SchemaError(
+                    f"no run {key!r} in this ensemble; it has {_some(self.names)}"
+                )
+            return self.names.index(key)
+        if not -len(self) <= key < len(self):
+            raise IndexError(f"run {key} of {len(self)}")
+        return int(key) % len(self)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.names if isinstance(key, str) else super().__contains__(key)
+
+    def items(self) -> Iterator[tuple[str, Trajectory]]:
+        """Names and runs."""
+        return ((name, self[i]) for i, name in enumerate(self.names))
+
+    @cached_property
+    def common(self) -> Mapping[str, Any]:
+        """What stands in the metadata of all runs, the same in each."""
+        found: dict[str, Any] | None = None
+        for run in self:
+            metadata = run.metadata
+            if found is None:
+                found = dict(metadata)
+            found = {
+                key: value
+                for key, value in found.items()
+                if key in metadata and _same(value, metadata[key])
+            }
+        return found or {}
+
+    def __repr__(self) -> str:
+        return f"<stepson.Ensemble: {len(self)} runs, {_some(self.names)}>"
+
+    def __str__(self) -> str:
+        size = size_text(sum(each.size for each in self.runs))
+        frames = sum(each.frames for each in self.runs)
+        rows = [("run", "atoms", "frames", "steps", "time", "size", "state")]
+        remarks = [f"{r.name}: {line}" for r in self.runs for line in r.remarks]
+        return "\n".join(
+            [
+                f"{len(self)} runs, {frames:,} frames, {size}",
+                "",
+                *table_text([*rows, *map(_row, self.runs)]),
+                *([""] if remarks else []),
+                *(f"  {line}" for line in remarks),
+            ]
+        )
+
+    def close(self) -> None:
+        """Let go of the runs that are open."""
+        for run in list(self._open.values()):
+            run.close()
+        self._open.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def assemble(
+    given: PathLike | Iterable[PathLike],
+    source_of: SourceOf,
+    *,
+    join: bool | None = None,
+    strict: bool = False,
+    stacklevel: int = 3,
+) -> Ensemble:
+    """Look at each file once, and sort them into runs.
+
+    Args:
+        given: a file, a URL, a glob, a folder, or a list of these.
+        source_of: opens a file.
+        join: None: files are joined by the parents that they name; True: all into one run;
+            False: each file is a run.
+        strict: what would be a warning is an error, and so are uncommitted bytes.
+        stacklevel: of the warnings.
+
+    Raises:
+        FormatError: a file is no `.son`, or nothing is there.
+        SchemaError: files that cannot be opened together, or not be joined.
+    """
+    members, notes = _look(find(given), source_of)
+    chains, more = sort_chains(members, join)
+    runs = [_run(chain, source_of) for chain in chains]
+    notes += more
+    notes += [f"{run.paths[0]}: {line}" for run in runs for line in _brief(run.remarks)]
+    if strict:
+        _refuse(members, notes)
+    for note in notes:
+        warnings.warn(note, SeriesWarning, stacklevel=stacklevel)
+    return Ensemble(runs)
+
+
+def _look(found: Sequence[Named], source_of: SourceOf) -> tuple[list[Member], list[str]]:
+    """Open each file once; what nobody named and is no trajectory is left out."""
+    known, members, notes = Known(), [], []
+    first: FormatError | None = None
+    for each in found:
+        try:
+            opened = open_named(source_of(each.where), each.where)
+            members.append(known.member(each, opened))
+            opened.source.close()
+        except FormatError as error:
+            if each.asked:
+                raise
+            first = first or error
+            notes.append(f"left out: {error}")
+    if first is not None and not members:
+        raise first
+    return members, notes
+
+
+def _run(chain: Sequence[Member], source_of: SourceOf) -> Run:
+    members = tuple(chain)
+    if len(members) == 1:
+        return Run(members[0].label, members, members[0].frames, source_of)
+    joined = Joined(members, source_of)
+    remarks = [*strangers(members, Shelf(members, source_of))]
+    remarks += mention([*joined.gaps, *joined.overlaps])
+    return Run(members[0].label, members, len(joined), source_of, tuple(remarks))
+
+
+def _brief(remarks: Sequence[str]) -> list[str]:
+    """One warning for a run, however many files it has."""
+    if len(remarks) < 2:
+        return list(remarks)
+    return [f"{remarks[0]} (and {len(remarks) - 1} more, see .gaps and .overlaps)"]
+
+
+def _refuse(members: Sequence[Member], notes: Sequence[str]) -> None:
+    for each in members:
+        if each.torn_bytes:
+            raise TornError(valid_until=each.valid_until, size=each.size)
+    if notes:
+        raise FormatError(notes[0])
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    first = run.members[0]
+    numbers = () if first.numbers is None else first.numbers.tolist()
+    steps = run.steps
+    span = "-"
+    if steps and first.timestep is not None:
+        span = time_text((steps[1] - steps[0]) * first.timestep)
+    state = "sealed" if run.members[-1].sealed else "open"
+    if run.torn_bytes:
+        state += f", {run.torn_bytes} bytes uncommitted"
+    if len(run.members) > 1:
+        state += f", {len(run.members)} files"
+    return (
+        run.name,
+        composition(numbers) or str(first.schema.n_atoms),
+        f"{run.frames:,}",
+        f"{steps[0]} to {steps[1]}" if steps else "-",
+        span,
+        size_text(run.size),
+        state,
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) < 8 else f"{names[0]} ... {names[-1]}"
+
+
+def _same(mine: Any, theirs: Any) -> bool:
+    """Whether two values of metadata are the same, arrays and nested ones too."""
+    if isinstance(mine, np.ndarray) or isinstance(theirs, np.ndarray):
+        return np.array_equal(mine, theirs)
+    if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+        return mine.keys() == theirs.keys() and all(_same(mine[k], theirs[k]) for k in mine)
+    if isinstance(mine, list) and isinstance(theirs, list):
+        return len(mine) == len(theirs) and all(map(_same, mine, theirs))
+    return bool(mine == theirs)

@@ -1,0 +1,219 @@
+"""Who continues whom: files sorted into chains by the parents that they name.
+
+A file names its parent by uuid, by the digest of the COMMIT that it went on from, and by
+the last step of it. The order in which files are given does not matter.
+
+What is decided here:
+
+- **Without a parent nothing is joined**, unless ``join=True`` asks for it. Two runs whose
+  steps happen to follow one another look like two parts of one; joining the wrong ones
+  would falsify every correlation without a sign, while two runs that should be one are
+  seen at once.
+- **A fork ends a chain.** Where two files continue the same one, all three are runs of
+  their own: no frame is in two runs of an ensemble, and no branch is preferred.
+- **A file that starts no later than its parent** counts its steps anew, as a stage does
+  that starts from another one: a run of its own.
+- **A parent that is not there** is no error: the chain starts where it starts.
+- **A digest that the parent does not have** (it lost its tail, or is an older copy):
+  joined, and said so.
+- The same file twice, and a circle, are refused.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from stepson.errors import FormatError, SchemaError
+from stepson.index import Column
+from stepson.member import Member, Shelf
+from stepson.opening import Opened
+from stepson.records import Commit
+from stepson.scan import read_commit
+
+__all__ = ["Chains", "sort_chains", "strangers"]
+
+
+class Chains:
+    """Files in chains.
+
+    Args:
+        members: all files.
+
+    Raises:
+        SchemaError: a file twice, or a circle.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.known = _by_uuid(members)
+        _refuse_circles(self.known)
+        self.notes: list[str] = []
+        """Why files are apart that name one another."""
+        self._next = self._links(members)
+        behind = {each.uuid for each in self._next.values()}
+        self.chains = [self._from(each) for each in members if each.uuid not in behind]
+
+    def _links(self, members: Sequence[Member]) -> dict[str, Member]:
+        """For a file the one that continues it."""
+        children: dict[str, list[Member]] = {}
+        for each in members:
+            if each.parent in self.known:
+                if self._counts_anew(each):
+                    self.notes.append(
+                        f"{each.where} starts at step {each.first}, no later than "
+                        f"{self.known[each.parent].where}, which it names as its parent: "
+                        "it is opened as a run of its own"
+                    )
+                else:
+                    children.setdefault(each.parent, []).append(each)
+        return {
+            uuid: kept[0]
+            for uuid, found in children.items()
+            if (kept := self._only(uuid, found))
+        }
+
+    def _counts_anew(self, member: Member) -> bool:
+        before: Member | None = self.known.get(member.parent or "")
+        while before is not None and before.first is None:
+            before = self.known.get(before.parent or "")
+        if before is None or member.first is None or before.first is None:
+            return False
+        return member.first <= before.first
+
+    def _only(self, uuid: str, children: list[Member]) -> list[Member]:
+        """The child; of several the one that has frames, if it alone has."""
+        branches = [each for each in children if each.frames] if children[1:] else children
+        if len(branches) < 2:
+            return branches or children[:1]
+        names = ", ".join(str(each.where) for each in branches)
+        self.notes.append(
+            f"{self.known[uuid].where} is continued by {len(branches)} files ({names}): "
+            "it and they are opened as runs of their own; give it with one to join the two"
+        )
+        return []
+
+    def _from(self, member: Member) -> list[Member]:
+        chain = [member]
+        while (found := self._next.get(chain[-1].uuid)) is not None:
+            chain.append(found)
+        return chain
+
+
+def sort_chains(
+    members: Sequence[Member], join: bool | None
+) -> tuple[list[list[Member]], list[str]]:
+    """Sort files into chains.
+
+    Args:
+        members: all files.
+        join: None: by their parents; True: all into one; False: each alone.
+
+    Returns:
+        the chains, each in the order of its steps, and what should be said about them.
+
+    Raises:
+        SchemaError: a file twice, a circle, or files that cannot be one.
+    """
+    found = Chains(members)
+    if join is False:
+        return [[each] for each in members], []
+    if not join:
+        return found.chains, found.notes
+    if found.notes:
+        raise SchemaError(f"these files are no single trajectory: {found.notes[0]}")
+    return [_one(found.chains)], []
+
+
+def _one(chains: list[list[Member]]) -> list[Member]:
+    """Chains in the order of their steps, which must not overlap."""
+    empty = [chain for chain in chains if _first(chain) is None]
+    chains = sorted(
+        (chain for chain in chains if _first(chain) is not None),
+        key=lambda chain: _first(chain) or 0,
+    )
+    for before, behind in pairwise(chains):
+        last, first = max(each.last or 0 for each in before), _first(behind) or 0
+        if first <= last:
+            raise SchemaError(
+                f"{behind[0].where} starts at step {first}, {before[-1].where} ends at "
+                f"step {last}, and neither names the other as its parent: they are no "
+                "single trajectory; open them without join=True"
+            )
+    return [member for chain in [*chains, *empty] for member in chain]
+
+
+def _first(chain: list[Member]) -> int | None:
+    return next((each.first for each in chain if each.first is not None), None)
+
+
+def _by_uuid(members: Sequence[Member]) -> dict[str, Member]:
+    known: dict[str, Member] = {}
+    for each in members:
+        other = known.setdefault(each.uuid, each)
+        if other is not each:
+            raise SchemaError(
+                f"{each.where} is given twice"
+                if other.where == each.where
+                else f"{other.where} and {each.where} are the same file (uuid "
+                f"{each.uuid}); give it once"
+            )
+    return known
+
+
+def _refuse_circles(known: Mapping[str, Member]) -> None:
+    done: set[str] = set()
+    for each in known.values():
+        seen: set[str] = set()
+        member: Member | None = each
+        while member is not None and member.uuid not in done:
+            if member.uuid in seen:
+                raise SchemaError(
+                    f"{member.where} continues itself, through {len(seen)} files; their "
+                    "headers were made up"
+                )
+            seen.add(member.uuid)
+            member = known.get(member.parent or "")
+        done |= seen
+
+
+def strangers(chain: Sequence[Member], shelf: Shelf) -> Iterator[str]:
+    """Files of a chain that are not what the one behind them went on from."""
+    for number, (before, behind) in enumerate(pairwise(chain)):
+        digest = behind.parent_digest
+        if behind.parent != before.uuid or digest in (None, before.digest):
+            continue
+        step = -1 if behind.parent_step is None else behind.parent_step
+        try:
+            if _holds(shelf[number].opened, digest or "", step):
+                continue
+        except FormatError:
+            pass  # What cannot be followed cannot be confirmed.
+        yield (
+            f"{before.where} is not what {behind.where} continued: it has no commit "
+            f"{(digest or '')[:12]}…; it is an older copy, or has lost its end"
+        )
+
+
+def _holds(opened: Opened, digest: str, step: int) -> bool:
+    """Whether a COMMIT with this digest is in the chain; first where it should be."""
+    near = _behind(opened, step)
+    if near is not None and _walk(opened, near, digest, step):
+        return True
+    return _walk(opened, opened.tail.commit, digest, -1)
+
+
+def _behind(opened: Opened, step: int) -> Commit | None:
+    """The COMMIT of the first block behind a step, where the index tells it."""
+    unit = opened.tree.find(Column.END, step + 1)
+    place = 0 if unit is None else int(unit.row[Column.COMMIT])
+    if not place:
+        return None
+    return read_commit(opened.source, place, opened.header.uuid)
+
+
+def _walk(opened: Opened, commit: Commit, digest: str, step: int) -> bool:
+    """Go back along the chain until a COMMIT ends before a step."""
+    while True:
+        if commit.digest.hex() == digest:
+            return True
+        if not commit.previous or commit.end_step <= step:
+            return False
+        commit = read_commit(opened.source, commit.previous, opened.header.uuid)
