@@ -3,13 +3,14 @@
 Reading an item takes two round trips, one for the head of its record, which says where the
 chunks are, and one for the chunks. `ahead` looks further along: heads of up to 32 items
 are asked for at once, then the chunks of as many as fit into a window, which starts with
-1 MiB, so that one sample costs little more than itself, and doubles up to 32 MiB. For a
-source that is not far nothing of this is done.
+1 MiB, so that one sample costs little more than itself, and doubles up to 16 MiB. Where
+chunks make up most of what stands between the heads, everything is asked for in one piece.
+For a source that is not far nothing of this is done.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from stepson.errors import StepsonError
 from stepson.source import Source, expect
@@ -18,7 +19,8 @@ __all__ = ["ahead"]
 
 HEADS = 32
 FIRST_WINDOW = 2**20
-LAST_WINDOW = 2**25
+LAST_WINDOW = 2**24
+DENSE = 0.5
 Range = tuple[int, int]
 T = TypeVar("T")
 
@@ -37,62 +39,85 @@ def ahead(
         head: the range (offset, length) that `body` of an item reads.
         body: the ranges that reading an item takes.
     """
-    if getattr(source, "far", False):
-        return _ahead(source, items, head, body)
-    return items
+    if not getattr(source, "far", False):
+        return items
+    return iter(_Ahead(source, items, head, body))
 
 
-def _ahead(
-    source: Source,
-    items: Iterator[T],
-    head: Callable[[T], Range],
-    body: Callable[[T], Iterable[Range]],
-) -> Iterator[T]:
-    heads: deque[T] = deque()
-    ready: deque[tuple[T, int]] = deque()
-    held, window, failure = 0, FIRST_WINDOW, None
-    while True:
-        if len(heads) <= HEADS // 2 and failure is None:
-            failure = _fill(source, items, head, heads, window)
-        while heads and (held < window or not ready):
-            ranges = _ranges(body, heads[0])
-            expect(source, ranges)
-            held += (size := sum(length for _, length in ranges))
-            ready.append((heads.popleft(), size))
-        if not ready:
-            break
-        item, size = ready.popleft()
-        yield item
-        held -= size
-        window = min(2 * window, LAST_WINDOW)
-    if failure is not None and not isinstance(failure, StopIteration):
-        raise failure
+class _Ahead(Generic[T]):
+    def __init__(
+        self,
+        source: Source,
+        items: Iterator[T],
+        head: Callable[[T], Range],
+        body: Callable[[T], Iterable[Range]],
+    ) -> None:
+        self._source = source
+        self._items = items
+        self._head = head
+        self._body = body
+        self._heads: deque[T] = deque()
+        """Whose heads were asked for."""
+        self._ready: deque[tuple[T, int]] = deque()
+        """Whose chunks were, with their bytes."""
+        self._window = FIRST_WINDOW
+        self._last: Range | None = None
+        """The head that was asked for last."""
+        self._extent = 0
+        """Bytes from one item to the next, where that is mostly chunks; else 0."""
+        self._end: Exception | None = None
 
+    def __iter__(self) -> Iterator[T]:
+        held = 0
+        while True:
+            if len(self._heads) <= self._most() // 2 and self._end is None:
+                self._look()
+            while self._heads and (held < self._window or not self._ready):
+                held += self._prepare(self._heads.popleft())
+            if not self._ready:
+                break
+            item, size = self._ready.popleft()
+            yield item
+            held -= size
+            self._window = min(2 * self._window, LAST_WINDOW)
+        if self._end is not None and not isinstance(self._end, StopIteration):
+            raise self._end
 
-def _fill(
-    source: Source,
-    items: Iterator[T],
-    head: Callable[[T], Range],
-    heads: deque[T],
-    window: int,
-) -> Exception | None:
-    """Ask for more heads; return what ended the items: its turn comes later."""
-    found: list[T] = []
-    end: Exception | None = None
-    limit = min(HEADS, max(2, window // FIRST_WINDOW * 2))
-    try:
-        while len(heads) + len(found) < limit:
-            found.append(next(items))
-    except (StepsonError, StopIteration) as error:
-        end = error
-    expect(source, [head(item) for item in found])
-    heads.extend(found)
-    return end
+    def _most(self) -> int:
+        """Heads to ask for: of one item at first, of as many as the window holds later."""
+        if self._extent:
+            return max(1, min(HEADS, self._window // self._extent))
+        return min(HEADS, 2 * self._window // FIRST_WINDOW)
 
+    def _look(self) -> None:
+        """Ask for more heads; what ends the items is raised when its turn comes."""
+        found: list[T] = []
+        try:
+            while len(self._heads) + len(found) < self._most():
+                found.append(next(self._items))
+        except (StepsonError, StopIteration) as error:
+            self._end = error
+        ranges = [self._head(item) for item in found]
+        if not ranges:
+            return
+        if self._extent and self._last is not None and ranges[0][0] > self._last[0]:
+            start, (offset, length) = self._last[0], ranges[-1]
+            expect(self._source, [(start, offset + length - start)])
+        else:
+            expect(self._source, ranges)
+        self._last = ranges[-1]
+        self._heads.extend(found)
 
-def _ranges(body: Callable[[T], Iterable[Range]], item: T) -> list[Range]:
-    """What an item needs; a damaged one is reported when its turn comes."""
-    try:
-        return list(body(item))
-    except StepsonError:
-        return []
+    def _prepare(self, item: T) -> int:
+        """Ask for the chunks of an item; return their bytes."""
+        try:
+            ranges = list(self._body(item))
+        except StepsonError:  # a damaged one is reported when its turn comes
+            ranges = []
+        expect(self._source, ranges)
+        size = sum(length for _, length in ranges)
+        self._ready.append((item, size))
+        if self._heads:
+            extent = self._head(self._heads[0])[0] - self._head(item)[0]
+            self._extent = extent if 0 < extent <= size / DENSE else 0
+        return size

@@ -239,7 +239,8 @@ class RemoteFile:
             self._starts.clear()
             self._held = 0
 
-    # The spans do not overlap; `_starts` is sorted, `_spans` from the oldest use on.
+    # Spans do not overlap. `_starts` is sorted; `_spans` goes from old to new: what a stream
+    # has used is older than what it will use.
 
     def _missing(self, start: int, stop: int) -> Iterator[Range]:
         """The parts of a range that are neither here nor under way."""
@@ -256,7 +257,10 @@ class RemoteFile:
 
     def _order(self, start: int, stop: int) -> None:
         pool = _pool(os.getpid())
-        for low, high in list(self._missing(start, stop)):
+        missing = _joined(((a, b - a) for a, b in self._missing(start, stop)), stop)
+        for low, high in missing:
+            for inside in [s for s in self._starts if low < s < high]:
+                self._drop(inside)  # small: fetched again, rather than a request more
             for piece in range(low, high, LARGEST):
                 end = min(piece + LARGEST, high)
                 self._insert(
@@ -279,7 +283,6 @@ class RemoteFile:
         for each in self._starts[place:]:
             if each >= stop:
                 return
-            self._spans.move_to_end(each)
             yield self._spans[each]
 
     def _evict(self, used: set[int]) -> None:

@@ -255,12 +255,10 @@ def transport_for(url: str, options: Mapping[str, Any]) -> Transport | Path:
     except ImportError as error:
         need = "fsspec[http]" if url.startswith("http") else "the package it names"
         raise RemoteError(url, f"{error}; install {need}") from error
-    except ValueError as error:
+    except Exception as error:  # of any file system, which may do anything here
         raise RemoteError(
-            url, f"{error}; fsspec.available_protocols() lists all"
+            url, f"cannot be opened: {error}; check URL and storage_options"
         ) from error
-    except TypeError as error:
-        raise RemoteError(url, f"storage_options do not fit: {error}") from error
     protocols = system.protocol
     names = {protocols} if isinstance(protocols, str) else {*protocols}
     if "file" in names:

@@ -47,7 +47,9 @@ class Files:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reset(self) -> None:
-        """Count anew."""
+        """Count anew, when answers under way are done."""
+        while self.at_once:
+            time.sleep(0.001)
         self.asked.clear()
         self.most_at_once = 0
 
@@ -84,9 +86,9 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             status, sent = 0, PIECE
         with files.lock:
-            files.at_once -= 1
             span = self.headers.get("Range", "")
             files.asked.append(Asked(self.command, span, status, sent))
+            files.at_once -= 1
 
     def respond(self, fault: str) -> tuple[int, int]:
         content = self.files.content.get(self.path)
@@ -185,7 +187,9 @@ def http_server() -> Iterator[Files]:
     handler = type("Bound", (Handler,), {"files": files})
     with Quiet(("127.0.0.1", 0), handler) as server:
         files.url = f"http://127.0.0.1:{server.server_port}/"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.02}
+        )
         thread.start()
         try:
             yield files

@@ -1,0 +1,449 @@
+"""Files behind URLs, on a real HTTP server: requests, bytes, and what may go wrong."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import fsspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import stepson
+from stepson import DamagedError, FormatError, RemoteError, SchemaError, WriterError, remote
+from stepson.errors import StepsonError
+from stepson.files import start
+from stepson.opening import Header
+from stepson.remote import RemoteFile
+from stepson.schema import Schema
+from stepson.transport import Reply
+from tests.stepson.files import FIELDS, Memory, check_content, frame, steps_of
+from tests.stepson.servers import Files, http_server
+
+BLOCKS = [range(20 * i, 20 * i + 20) for i in range(30)]
+ATOMS = 2000
+MANY = 3000
+
+
+def build(blocks: Any = BLOCKS, *, seal: bool = True, n_atoms: int = 3) -> bytes:
+    """A file in memory: a commit for each range of steps."""
+    sink = Memory()
+    numbers = np.full(n_atoms, 18)
+    content = {"numbers": numbers, "masses": np.full(n_atoms, 39.948), "timestep": 4.0}
+    fields = (replace(FIELDS[0], codec="raw"), *FIELDS[1:])
+    header, schema = Header(uuid4().bytes, "", "tests"), Schema(fields, n_atoms)
+    options: Any = {"commit": "manual", "threaded": False}
+    writer = start(sink, Path("md.son"), header, schema, content, **options)
+    for steps in blocks:
+        for step in steps[::2]:
+            writer.append(step, **frame(step, n_atoms))
+        writer.commit()
+    if seal:
+        writer.close()
+    return sink.data
+
+
+SEALED = build()
+OPEN = build(seal=False)
+MIDDLE = build(n_atoms=MANY)
+"""2 MB: most of it is not at the ends."""
+
+
+@pytest.fixture
+def server() -> Iterator[Files]:
+    with http_server() as files:
+        yield files
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepson.transport.WAITS", (0.01, 0.01, 0.01))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 MB of positions that do not compress, with a heat flux at every step."""
+    path = tmp_path_factory.mktemp("large") / "md.son"
+    fields = [
+        stepson.Field("positions", "float32", ("atom", 3), "Å", codec="raw"),
+        stepson.Field("heat_flux", "float64", (3,), "eV Å/fs"),
+    ]
+    noise = np.random.default_rng(1).normal(size=(128, ATOMS, 3)).astype("f4")
+    with stepson.create(
+        path, fields=fields, numbers=[18] * ATOMS, verify=False, commit="manual"
+    ) as out:
+        for block in range(40):
+            steps = np.arange(128 * block, 128 * (block + 1))
+            flux = steps[:, None] * np.array([1.0, -1.0, 0.5])
+            out.extend(steps=steps, positions=noise + np.float32(block), heat_flux=flux)
+            if block % 4 == 3:
+                out.commit()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("data", "most"), [(SEALED, 2), (OPEN, 3), (SEALED + bytes(60), 4), (OPEN[:-100], 4)]
+)
+def test_requests_of_opening(server: Files, data: bytes, most: int) -> None:
+    """Sealed; at work; cut within a record; with torn bytes that are no multiple of 64."""
+    server.content["/md.son"] = data
+    with stepson.open(server.url + "md.son") as traj:
+        steps = steps_of(BLOCKS if len(data) >= len(OPEN) else BLOCKS[:-1])
+        assert len(server.asked) <= most
+        assert server.sent <= 2**20
+        assert traj.size == len(data)
+        server.reset()
+        assert len(traj) == len(steps)
+        assert "md.son" in str(traj)
+        assert traj.metadata["numbers"].tolist() == [18] * 3
+        assert len(server.asked) <= 2
+        check_content(traj, steps)
+
+
+@pytest.mark.parametrize("torn", [10**5, 10**6, 4 * 10**6])
+@pytest.mark.parametrize("told", [True, False])
+def test_requests_behind_a_torn_tail(server: Files, torn: int, told: bool) -> None:
+    """A killed writer leaves as much as a block; the size may have to be asked for."""
+    garbage = np.random.default_rng(torn).bytes(torn)
+    server.content["/md.son"] = OPEN + garbage
+    server.size_told = told
+    if not told and torn > 2**18:
+        with pytest.raises(RemoteError, match="does not tell the size"):
+            stepson.open(server.url + "md.son")
+        return
+    with stepson.open(server.url + "md.son") as traj:
+        assert len(server.asked) <= 4
+        assert traj.torn_bytes == torn
+        check_content(traj, steps_of(BLOCKS))
+
+
+def test_a_large_open_file(server: Files, large: Path) -> None:
+    """Of 120 MB, opening reads the ends and the last transaction."""
+    data = large.read_bytes()
+    with stepson.open(large) as traj:
+        last = traj.opened.tail.commit
+    server.content["/md.son"] = data[: last.start]
+    with stepson.open(server.url + "md.son") as traj:
+        assert len(traj) == 40 * 128
+        transaction = traj.opened.tail.commit
+        assert len(server.asked) <= 4
+        assert server.sent <= 2**20 + transaction.end - transaction.start
+
+
+def test_heat_flux_of_a_large_file(server: Files, large: Path) -> None:
+    server.content["/md.son"] = large
+    size = large.stat().st_size
+    with stepson.open(server.url + "md.son") as traj:
+        flux = np.concatenate([b["heat_flux"] for b in traj.stream("heat_flux")])
+        assert np.array_equal(flux[:, 0], np.arange(40 * 128))
+        assert np.array_equal(traj["heat_flux"][100:300], flux[100:300])
+        assert server.sent < 0.01 * size
+        assert len(server.asked) <= 6
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_neighbours_are_one_request(server: Files, sealed: bool) -> None:
+    """30 small blocks: their heads and chunks come in a handful of requests."""
+    server.content["/md.son"] = SEALED if sealed else OPEN
+    with stepson.open(server.url + "md.son") as traj:
+        server.reset()
+        check_content(traj, steps_of(BLOCKS))
+        assert len(server.asked) <= 4
+
+
+def test_a_stream_reads_ahead(server: Files, large: Path) -> None:
+    """Several requests are under way at once, none is larger than 8 MiB, none twice."""
+    server.content["/md.son"] = large
+    server.latency = 0.02
+    with stepson.open(server.url + "md.son") as traj:
+        server.reset()
+        for i, batch in enumerate(traj.stream("positions", frames=128)):
+            assert batch["positions"].shape == (128, ATOMS, 3)
+            assert batch.steps["positions"][0] == 128 * i
+        assert i == 39
+        assert server.most_at_once >= 3
+        assert max(each.sent for each in server.asked) <= 2**23
+        assert server.sent < 1.02 * large.stat().st_size
+        assert len(server.asked) < 40
+        assert held(traj) <= remote.KEPT + remote.EXPECTED
+
+
+def held(traj: stepson.Trajectory) -> int:
+    source: Any = traj.source
+    return int(source._source._held)
+
+
+def test_frames_in_order_fetch_a_block_once(server: Files, large: Path) -> None:
+    server.content["/md.son"] = large
+    with stepson.open(server.url + "md.son") as traj:
+        server.reset()
+        for each, _ in zip(traj, range(3 * 128), strict=False):
+            assert each.positions[0, 0] == pytest.approx(each.step // 128, abs=9)
+        assert server.sent < 5 * 128 * ATOMS * 12
+
+
+def test_one_atom_through_time(server: Files, large: Path) -> None:
+    """Tiles of other atoms are not read; the result is that of a local file."""
+    server.content["/md.son"] = large
+    with stepson.open(large) as local, stepson.open(server.url + "md.son") as traj:
+        expected = local["positions"][:, 5:6]
+        server.latency = 0.02
+        server.reset()
+        assert np.array_equal(traj["positions"][:, 5:6], expected)
+        assert server.most_at_once >= 3
+        assert len(server.asked) < 60
+
+
+@pytest.mark.parametrize("fault", ["500", "503", "429", "reset", "short"])
+def test_passing_faults_are_outlived(server: Files, fault: str) -> None:
+    server.content["/md.son"] = MIDDLE
+    server.faults = [fault, fault, fault]
+    with stepson.open(server.url + "md.son") as traj:
+        server.faults = [fault, fault]
+        check_content(traj, steps_of(BLOCKS), MANY)
+        assert server.faults == []
+
+
+@pytest.mark.parametrize("fault", ["500", "reset", "short"])
+def test_lasting_faults_end(server: Files, fault: str) -> None:
+    server.content["/md.son"] = MIDDLE
+    with stepson.open(server.url + "md.son") as traj:
+        server.always = fault
+        server.reset()
+        with pytest.raises(
+            RemoteError, match=r"md\.son: .*tried 4 times.*at byte \d+"
+        ) as e:
+            traj["positions"][:]
+        assert e.value.url == server.url + "md.son"
+        assert e.value.offset is not None
+        assert len(server.asked) <= 16  # aiohttp asks again by itself, too
+        server.always = ""
+        check_content(traj, steps_of(BLOCKS), MANY)
+
+
+def test_silence_ends(server: Files) -> None:
+    server.content["/md.son"] = SEALED
+    server.always = "silent"
+    timeout = aiohttp.ClientTimeout(sock_read=0.05)
+    with pytest.raises(RemoteError, match=r"timed out \(tried 4 times\)"):
+        stepson.open(
+            server.url + "md.son", storage_options={"client_kwargs": {"timeout": timeout}}
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("403", "access is refused .*pass credentials.*storage_options"),
+        ("401", "access is refused"),
+        ("404", "there is no such file"),
+        ("400", "answers 400"),
+    ],
+)
+def test_refusals_are_final(server: Files, status: str, words: str) -> None:
+    server.content["/md.son"] = SEALED
+    server.always = status
+    with pytest.raises(RemoteError, match=words):
+        stepson.open(server.url + "md.son")
+    assert len(server.asked) <= 3
+
+
+def test_a_server_without_ranges(server: Files, tmp_path: Path) -> None:
+    """It would send a gigabyte; a connection's buffer is all that is taken."""
+    path = tmp_path / "md.son"
+    path.write_bytes(SEALED)
+    with path.open("r+b") as file:
+        file.truncate(2**30)
+    server.content["/md.son"] = path
+    server.ranges = False
+    with pytest.raises(RemoteError, match=r"knows no range requests.*1,073,741,824 bytes"):
+        stepson.open(server.url + "md.son")
+    assert server.sent < 2**24
+
+
+@pytest.mark.parametrize("size_told", [True, False])
+def test_a_server_without_suffixes(server: Files, size_told: bool) -> None:
+    server.content["/md.son"] = SEALED
+    server.suffixes = False
+    server.size_told = size_told
+    if not size_told:
+        with pytest.raises(RemoteError, match="does not tell the size"):
+            stepson.open(server.url + "md.son")
+        return
+    with stepson.open(server.url + "md.son") as traj:
+        check_content(traj, steps_of(BLOCKS))
+
+
+def test_the_size_follows_from_the_last_commit(server: Files) -> None:
+    server.content["/md.son"] = OPEN + bytes(1000)
+    server.size_told = False
+    with stepson.open(server.url + "md.son") as traj:
+        assert traj.size == len(OPEN) + 1000
+        assert traj.torn_bytes == 1000
+
+
+@pytest.mark.parametrize("etag", [True, False])
+def test_growth_while_reading(server: Files, etag: bool) -> None:
+    """What was committed never changes."""
+    server.etag = etag
+    sink = OPEN
+    server.content["/md.son"] = build(n_atoms=MANY, seal=False)
+    first = server.content["/md.son"]
+    assert isinstance(first, bytes)
+    with stepson.open(server.url + "md.son") as traj:
+        server.content["/md.son"] = first + sink
+        check_content(traj, steps_of(BLOCKS), MANY)
+        assert traj.size == len(first)
+
+
+@pytest.mark.parametrize("etag", [True, False])
+def test_a_replaced_file_is_noticed(server: Files, etag: bool) -> None:
+    server.etag = etag
+    server.content["/md.son"] = MIDDLE
+    with stepson.open(server.url + "md.son") as traj:
+        server.content["/md.son"] = build(n_atoms=MANY + 50)
+        with pytest.raises(RemoteError, match="another file has taken its place"):
+            traj["positions"][:]
+
+
+def test_bytes_broken_on_their_way(server: Files) -> None:
+    """A chunk that does not verify is fetched once more."""
+    server.content["/md.son"] = MIDDLE
+    with stepson.open(server.url + "md.son") as traj:
+        server.faults = ["garbled"]
+        check_content(traj, steps_of(BLOCKS), MANY)
+        assert server.faults == []
+
+
+def test_damage_is_damage(server: Files) -> None:
+    data = MIDDLE
+    with stepson.open(stepson_bytes(data)) as local:
+        unit = local.reader.unit_of_frame(100)
+        place = next(local.reader.block(unit).ranges("positions"))[0]
+    server.content["/md.son"] = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    with stepson.open(server.url + "md.son") as traj:
+        with pytest.raises(DamagedError, match="positions"):
+            traj["positions"][:]
+        assert traj["energy"][50] == 100.0
+
+
+def stepson_bytes(data: bytes) -> str:
+    """Data under a memory:// URL."""
+    name = f"memory://{uuid4().hex}.son"
+    with fsspec.open(name, "wb") as file:
+        file.write(data)
+    return name
+
+
+def test_other_file_systems(tmp_path: Path) -> None:
+    path = tmp_path / "md.son"
+    path.write_bytes(SEALED)
+    for url in (stepson_bytes(SEALED), stepson_bytes(OPEN), f"file://{path}"):
+        with stepson.open(url) as traj:
+            check_content(traj, steps_of(BLOCKS))
+            assert traj.verify(deep=True).ok
+            assert str(traj.path) == url
+
+
+def test_empty_and_foreign_files(server: Files) -> None:
+    server.content.update({"/empty": b"", "/page": b"<html>" * 10**5, "/short": b"\x89SON"})
+    with pytest.raises(FormatError, match="empty"):
+        stepson.open(server.url + "empty")
+    with pytest.raises(FormatError, match=r"page: not a \.son file"):
+        stepson.open(server.url + "page")
+    with pytest.raises(FormatError, match="too short"):
+        stepson.open(server.url + "short")
+
+
+def test_misuse(tmp_path: Path) -> None:
+    with pytest.raises(WriterError, match="is a URL, which cannot be appended to"):
+        stepson.open("memory://x.son", "a")
+    with pytest.raises(WriterError, match="is a URL, which cannot be created"):
+        stepson.create("s3://b/x.son", fields=FIELDS, numbers=[18])
+    with pytest.raises(RemoteError, match="Protocol not known: nonsense"):
+        stepson.open("nonsense://x.son")
+    with pytest.raises(RemoteError, match="no such file"):
+        stepson.open("memory://nothing.son")
+    with pytest.raises(SchemaError, match="storage_options are for URLs"):
+        stepson.open(tmp_path / "x.son", storage_options={})
+    with pytest.raises(RemoteError, match="cannot be opened"):
+        stepson.open("zip://x.son", storage_options={"nonsense": 1})
+
+
+def test_several_threads(server: Files) -> None:
+    server.content["/md.son"] = MIDDLE
+    with stepson.open(server.url + "md.son") as traj, ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(lambda _: check_content(traj, steps_of(BLOCKS), MANY), range(4)):
+            pass
+
+
+class Plain:
+    """A transport of bytes at hand."""
+
+    url = "plain://"
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.asked: list[tuple[int, int]] = []
+
+    def fetch(self, start: int, length: int) -> Reply:
+        self.asked.append((start, length))
+        found = self.data[-length:] if start < 0 else self.data[start : start + length]
+        return Reply(found, len(self.data), None)
+
+    def size(self) -> int:
+        return len(self.data)
+
+
+NOISE = np.random.default_rng(0).bytes(20_000)
+PLACES = st.tuples(st.integers(0, 21_000), st.integers(0, 5_000))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("reflb"), st.lists(PLACES, min_size=1))))
+def test_any_order_of_reads(actions: list[tuple[str, list[tuple[int, int]]]]) -> None:
+    """Whatever is expected, read, forgotten and dropped, reads are right and bounded."""
+    with pytest.MonkeyPatch.context() as patch:
+        names = ("START", "TAIL", "GAP", "LARGEST", "SMALLEST", "KEPT", "EXPECTED")
+        for name, value in zip(names, (300, 700, 100, 1500, 200, 6000, 4000), strict=True):
+            patch.setattr(remote, name, value)
+        patch.setattr(remote, "BACKWARDS", (1500, 1500))
+        transport = Plain(NOISE)
+        file = RemoteFile(transport)
+        for action, ranges in actions:
+            if action == "e":
+                file.expect(ranges)
+            elif action == "f":
+                file.forget()
+            else:
+                for offset, length in ranges:
+                    assert file.read_at(offset, length) == NOISE[offset : offset + length]
+            assert file._held <= 6000 + 5000 + 1500
+            assert file._held == sum(s.stop - s.start for s in file._spans.values())
+        assert max(length for _, length in transport.asked) <= 1500
+        file.close()
+
+
+def test_fsspec_is_imported_at_first_use() -> None:
+    code = (
+        "import stepson, sys; sys.exit('fsspec' in sys.modules or 'asyncio' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_error_is_ours(server: Files) -> None:
+    """Nothing else comes out, and each is one line with the URL in front."""
+    server.content["/md.son"] = SEALED
+    for fault in ("400", "403", "404", "500", "reset", "short", "501", "garbled"):
+        server.always = fault
+        with pytest.raises(StepsonError) as caught:
+            stepson.open(server.url + "md.son")
+        assert str(caught.value).startswith(server.url + "md.son: ")
+        assert "\n" not in str(caught.value)
