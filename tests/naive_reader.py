@@ -13,6 +13,7 @@ import struct
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from crc32c import crc32c
 
 Array = np.ndarray[Any, Any]
 Data = bytes | mmap.mmap
-HEADER, SCHEMA, METADATA, BLOCK, COMMIT, CHECKPOINT, FOOTER = 1, 2, 3, 4, 6, 7, 10
+HEADER, SCHEMA, METADATA, BLOCK, TABLE, COMMIT, CHECKPOINT = range(1, 8)
+FOOTER = 10
 DTYPES = ["bool", *(f"float{n}" for n in (16, 32, 64))]
 DTYPES += [f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64)]
 POLYNOMIALS: tuple[list[int], ...] = (
@@ -195,8 +197,9 @@ def expanded(data: bytes, size: int, count: int) -> bytes:
     need(len(data) >= 32, "blosc2: length")
     flags, typesize, raw, _, stored = struct.unpack("<BBiii", data[2:16])
     need((typesize, raw, stored) == (size, size * count, len(data)), "blosc2: header")
-    need(flags >> 5 in (1, 4) or flags & 2, "blosc2: coder")
-    need(data[31] in (0, 16, 48), "blosc2: special values")
+    need(flags >> 5 in (1, 4) or flags & 2, "blosc2: format")
+    need(data[16] < 3 and not any(data[17:22] + data[23:31]), "blosc2: filters")
+    need(data[22] in (1, 5) and data[31] in (0, 16, 48), "blosc2: coder or special values")
     return bytes(blosc2.decompress2(data))
 
 
@@ -235,7 +238,10 @@ def taps(params: Any, t: int) -> list[tuple[int, int]]:
 
 def linear(data: bytes, dtype: Any, shape: tuple[int, int], params: Any) -> Array:
     scale = params["scale"]
-    need(dtype.name in ("float32", "float64") and -100 <= scale <= 100, "linear: params")
+    need(type(scale) is int, "linear: scale")
+    need(
+        dtype.name in ("float32", "float64") and scale in range(-100, 101), "linear: params"
+    )
     bits = words(data, dtype.itemsize, shape, params["layout"])
     whole = np.zeros(shape)
     for t in range(shape[0]):
@@ -313,6 +319,13 @@ def checked(schema: Any) -> Any:
         need(field["dtype"] in DTYPES and len(shape) <= 8, "field: dtype or shape")
         need(all(type(n) is int and n > 0 for n in shape[shape[:1] == ["atom"] :]), "shape")
         need(0 <= field["offset"] < (1 if every is None else every), "field: offset")
+        bound, lossy = (
+            field["precision"],
+            field["dtype"][0] == "f" and shape[:1] == ["atom"],
+        )
+        need(bound is None or (lossy and 0 < bound < math.inf), "field: precision")
+        part = math.prod(shape[shape[:1] == ["atom"] :]) * np.dtype(field["dtype"]).itemsize
+        need(part <= 2**26, "field: size")
         key = (i, None) if every is None else (every, field["offset"])
         seen += [] if key in seen else [key]
         field["cadence"] = seen.index(key)
@@ -329,30 +342,29 @@ def checked(schema: Any) -> Any:
 def tree(data: Data, owner: Any, keys: Any) -> Any:
     """The tree of METADATA or CHECKPOINT."""
 
-    def restored(node: Any) -> Any:
+    def restored(node: Any, depth: int) -> Any:
+        need(depth <= 32, "tree: depth")
         if isinstance(node, dict):
-            return {key: restored(value) for key, value in node.items()}
+            return {key: restored(value, depth + 1) for key, value in node.items()}
         if isinstance(node, list):
-            return [restored(value) for value in node]
+            return [restored(value, depth + 1) for value in node]
         if not isinstance(node, msgpack.ExtType):
             return node
         need(node.code in (1, 2, 3) and len(node.data) == 4, "tree: extension")
         item = keys["chunks"][int.from_bytes(node.data, "little")]
-        array = chunk(data, owner, item, item["dtype"], (1, *item["shape"]))[0]
-        return {1: lambda: array, 2: lambda: array.tobytes().decode(), 3: array.tobytes}[
-            node.code
-        ]()
+        array = chunk(data, owner, item, item["dtype"], (1, *item["shape"]))
+        if node.code == 1:
+            return array.reshape(item["shape"])
+        return array.tobytes().decode() if node.code == 2 else array.tobytes()
 
-    return restored(keys["tree"])
+    need(isinstance(keys["tree"], dict), "tree: no map")
+    return restored(keys["tree"], 0)
 
 
 def block_steps(data: Data, owner: Any, keys: Any, schema: Any) -> list[Any]:
     """The steps of each cadence; None where their chunk is damaged."""
     found: list[Any] = []
-    need(
-        1 <= keys["frames"] <= 2**24 and max(keys["samples"]) <= keys["frames"],
-        "BLOCK: frames",
-    )
+    need(max(keys["samples"]) <= keys["frames"], "BLOCK: samples")
     for n, runs in zip(keys["samples"], keys["runs"], strict=True):
         if isinstance(runs, int):
             try:
@@ -399,18 +411,21 @@ def block_field(
     return values
 
 
-BROKEN = (Refused, LookupError, TypeError, ValueError, OverflowError, RuntimeError)
+BROKEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 
 
 def block(data: Data, owner: Any, schema: Any, samples: Any, lost: list[Any]) -> int:
     """Add the samples of a BLOCK to `samples`, the others to `lost`; count its frames."""
     keys = unpacked(owner, BLOCK, f"byte {owner.at}: BLOCK")
-    span = keys["first"], keys["end"] - 1
+    frames, first, end = (keys[key] for key in ("frames", "first", "end"))
+    need(all(type(n) is int for n in (frames, first, end)), "BLOCK: map")
+    need(0 <= first < end <= 2**62 and 1 <= frames <= 2**24, "BLOCK: map")
+    span = first, end - 1
     try:
         steps = block_steps(data, owner, keys, schema)
     except BROKEN as error:
         lost += [(name, *span, error) for name in samples]
-        return int(keys["frames"])
+        return int(frames)
     for number, field in enumerate(schema["fields"]):
         mine = steps[field["cadence"]]
         try:
@@ -421,7 +436,13 @@ def block(data: Data, owner: Any, schema: Any, samples: Any, lost: list[Any]) ->
                 samples[field["name"]].append((mine, array))
         except BROKEN as error:
             lost.append((field["name"], *span, error))
-    return int(keys["frames"])
+    return int(frames)
+
+
+def may_be_due(field: Any, first: int, last: int) -> bool:
+    """Whether a field can have a sample at one of these steps."""
+    every, offset = field["every"] or 1, field["offset"]
+    return bool((offset - first) % every <= last - first)
 
 
 def frames_of(data: Data, commits: list[Any], schema: Any) -> tuple[Any, Any]:
@@ -431,27 +452,40 @@ def frames_of(data: Data, commits: list[Any], schema: Any) -> tuple[Any, Any]:
     frames = 0
     for commit in commits:
         for found in transaction(data, commit):
-            if found and found.kind == BLOCK and found.map is not None:
-                frames += block(data, found, schema, samples, lost)
+            if found and found.kind == BLOCK:
+                with suppress(*BROKEN):  # then frames are missing
+                    frames += block(data, found, schema, samples, lost)
         need(frames <= commit.frames, "COMMIT: frames")
         if frames < commit.frames:
-            error = Damaged(f"byte {commit.start}: a BLOCK is missing")
-            lost += [(name, commit.first, commit.end - 1, error) for name in samples]
+            error, span = Damaged("a BLOCK"), (commit.first, commit.end - 1)
+            due = (f["name"] for f in schema["fields"] if may_be_due(f, *span))
+            lost += [(name, *span, error) for name in due]
         frames = commit.frames
     return samples, lost
 
 
-def trees_of(data: Data, owners: list[Any], kind: int, lost: list[Any]) -> list[Any]:
-    """Pairs (step, tree); None for a tree that is unreadable."""
+def tree_at(data: Data, at: int, kind: int, lost: list[Any]) -> Any:
+    """The tree of the record at `at`; None if it is unreadable."""
+    try:
+        found = record(data, at)
+        return tree(data, found, unpacked(found, kind, f"byte {at}: tree"))
+    except BROKEN as error:
+        lost.append((None, at, at, error))
+        return None
+
+
+def checkpoints_of(data: Data, commits: list[Any], lost: list[Any]) -> list[Any]:
+    """Pairs (step, tree), from old to new; TABLE knows the steps of the last two."""
+    steps = {}
+    with suppress(*BROKEN):
+        listed = unpacked(record(data, commits[-1].table), TABLE, "TABLE")["checkpoints"]
+        steps = {offset: step for step, offset in listed}
     found = []
-    for owner in owners:
-        step = value = None
-        try:
-            keys = unpacked(owner, kind, f"byte {owner.at}: tree")
-            step, value = keys.get("step"), tree(data, owner, keys)
-        except BROKEN as error:
-            lost.append((None, step, step, error))
-        found.append((step, value))
+    for at in sorted({commit.checkpoint for commit in commits} - {0}):
+        owner = record(data, at)
+        if owner and owner.map is not None:
+            steps[at] = unpacked(owner, CHECKPOINT, "CHECKPOINT").get("step")
+        found.append((steps.get(at), tree_at(data, at, CHECKPOINT, lost)))
     return found
 
 
@@ -468,31 +502,21 @@ def contents(data: Data, strict: bool) -> dict[str, Any]:
     commits = chain(data, last, header["uuid"])
     schema = checked(unpacked(record(data, last.schema), SCHEMA, "SCHEMA"))
     samples, lost = frames_of(data, commits, schema)
-    states = [
-        r for c in commits for r in transaction(data, c) if r and r.kind == CHECKPOINT
-    ]
-    metadata = record(data, last.metadata)
-    if metadata is None:
-        raise Damaged("METADATA")
-    checkpoints = trees_of(data, states, CHECKPOINT, lost)
-    reference = trees_of(data, [metadata], METADATA, lost)[0][1]
+    checkpoints = checkpoints_of(data, commits, lost)
+    metadata = tree_at(data, last.metadata, METADATA, lost)
     if strict and lost:
         raise Damaged(f"{lost[0][:3]}: {lost[0][3]}") from lost[0][3]
-    arrays = {}
+    steps, arrays = {}, {}
     for field in schema["fields"]:
-        empty = np.zeros((0, *field["sample"]), field["dtype"])
-        arrays[field["name"]] = np.concatenate(
-            [empty, *(v for _, v in samples[field["name"]])]
+        pairs = [(np.zeros(0, "i8"), np.zeros((0, *field["sample"]), field["dtype"]))]
+        pairs += samples[field["name"]]
+        steps[field["name"]], arrays[field["name"]] = map(
+            np.concatenate, zip(*pairs, strict=True)
         )
-    none = np.zeros(0, "i8")
-    steps = {
-        name: np.concatenate([none, *(s for s, _ in pairs)])
-        for name, pairs in samples.items()
-    }
     return {
         "header": header,
         "schema": schema,
-        "metadata": reference,
+        "metadata": metadata,
         "steps": steps,
         "arrays": arrays,
         "checkpoints": checkpoints,
