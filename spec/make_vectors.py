@@ -8,7 +8,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from spec.generator import cases_codecs, cases_container, cases_content, cases_damage, cases_hostile
+from spec.generator import (
+    cases_codecs,
+    cases_container,
+    cases_content,
+    cases_damage,
+    cases_hostile,
+)
 from spec.generator.vector import Vector
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -16,16 +22,20 @@ VECTORS = Path(__file__).parent / "vectors"
 
 def vectors() -> Iterator[Vector]:
     """Every case."""
-    for module in (cases_content, cases_codecs, cases_container, cases_damage, cases_hostile):
+    for module in (
+        cases_content,
+        cases_codecs,
+        cases_container,
+        cases_damage,
+        cases_hostile,
+    ):
         yield from module.cases()
 
 
 def main(folder: str = str(VECTORS)) -> None:
     """Write all folders."""
-    count = 0
-    for count, each in enumerate(vectors(), 1):
+    for each in vectors():
         each.write(Path(folder))
-    print(f"{count} vectors in {folder}")
 
 
 if __name__ == "__main__":

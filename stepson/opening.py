@@ -154,6 +154,9 @@ def open_source(source: Source) -> Opened:
     tail = find_tail(source, header.uuid, size)
     commit = tail.commit
     stored = read_record(source, commit.schema, RecordType.SCHEMA, commit.offset)
+    if (commit.schema, commit.metadata) != (head.end, stored.end):
+        # a file has one of each, behind HEADER; no COMMIT may name another
+        raise FormatError("a second SCHEMA or METADATA is named", offset=commit.offset)
     schema = Schema.from_map(stored.map, commit.schema)
     instead = StandIns(source, header.uuid, schema, commit.end)
     if tail.damage is not None:

@@ -97,7 +97,13 @@ class Reader:
         """Totals at the end of the file."""
         tree = self.opened.tree
         newest = [each.rows[-1] for each in (tree.table, *tree.roots) if len(each)]
-        return newest[0] if newest else None
+        found = newest[0] if newest else None
+        frames = 0 if found is None else int(found[Column.FRAMES])
+        if frames != self.frames:
+            raise FormatError(
+                f"the index leads to {frames} frames of {self.frames} that were committed"
+            )
+        return found
 
     def block(self, unit: Unit) -> Block:
         """The head of a unit, kept for a while."""

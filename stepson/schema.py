@@ -17,7 +17,7 @@ import numpy as np
 
 from stepson.errors import FormatError, SchemaError
 
-__all__ = ["DTYPES", "MAX_SAMPLE_BYTES", "Cadence", "Field", "Schema"]
+__all__ = ["DTYPES", "MAX_SAMPLE_BYTES", "Cadence", "Field", "Schema", "as_fields"]
 
 DTYPES = (
     *("float16", "float32", "float64", "bool"),
@@ -210,12 +210,21 @@ class Schema:
 
 
 def as_fields(fields: Iterable[Field]) -> tuple[Field, ...]:
-    """Check that every item is a `Field`."""
+    """Check that every item is a `Field` that a new file may have.
+
+    Files of other programs may have names that are in the way of attributes here; they are
+    read.
+    """
     found = tuple(fields)
     for each in found:
         if not isinstance(each, Field):
             raise SchemaError(
                 f"fields are stepson.Field objects, not {type(each).__name__}"
+            )
+        if each.name in RESERVED:
+            raise SchemaError(
+                f"a field cannot be named {each.name!r}: it means something else",
+                field=each.name,
             )
     return found
 
@@ -223,10 +232,6 @@ def as_fields(fields: Iterable[Field]) -> tuple[Field, ...]:
 def _check_name(name: object) -> None:
     if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
         raise SchemaError(f"a field is named with an ASCII identifier, not {name!r}")
-    if name in RESERVED:
-        raise SchemaError(
-            f"a field cannot be named {name!r}: it means something else", field=name
-        )
 
 
 def _dtype_name(name: str, dtype: object) -> str:

@@ -4,11 +4,15 @@ from hashlib import sha256
 
 from spec.generator.codecs import delta
 from spec.generator.expect import refused
-from spec.generator.file import NOTE, File, field
+from spec.generator.file import File
+from spec.generator.records import NOTE, field
 from spec.generator.values import motion, noise
 from spec.generator.vector import Vector
 
-FIELDS = field("positions", "float32", ["atom", 3], "Å", every=4), field("energy", "float64", [], "eV")
+FIELDS = (
+    field("positions", "float32", ["atom", 3], "Å", every=4),
+    field("energy", "float64", [], "eV"),
+)
 
 
 def add(file, first, frames=8, **more):
@@ -16,7 +20,9 @@ def add(file, first, frames=8, **more):
     steps = range(first, first + frames)
     due = [step for step in steps if step % 4 == 0]
     places = motion(len(due), (file.n_atoms, 3), "<f4", start=len(file.account.blocks))
-    samples = {"positions": (due, places), "energy": (steps, noise(frames, seed=first + 1))}
+    grid = noise((len(due), 9, 9), "<f4", seed=first + 2)
+    samples = {"positions": (due, places), "grid": (due, grid)}
+    samples["energy"] = (steps, noise(frames, seed=first + 1))
     samples = {name: each for name, each in samples.items() if name in file.named}
     return file.block(samples, {"positions": delta}, **more)
 
@@ -51,46 +57,96 @@ def closed():
     file.seal()
     yield Vector("sealed", "INDEX, SCALARS and FOOTER", "2.10", file, file.account.read())
     file.note()
-    yield Vector("reopened", "a FOOTER in the middle means nothing", "2.10", file, file.account.read())
+    yield Vector(
+        "reopened",
+        "a FOOTER in the middle means nothing",
+        "2.10",
+        file,
+        file.account.read(),
+    )
     add(file, 20)
     file.commit()
     file.seal()
-    yield Vector("sealed-again", "two FOOTERs, the second counts; two INDEXes", "2.10", file, file.account.read())
+    yield Vector(
+        "sealed-again",
+        "two FOOTERs, the second counts; two INDEXes",
+        "2.10",
+        file,
+        file.account.read(),
+    )
     file = begin(blocks=0)
     file.seal()
-    yield Vector("sealed-empty", "closed without a frame: FOOTER behind the first COMMIT", "2.10", file, file.account.read())
+    yield Vector(
+        "sealed-empty",
+        "closed without a frame: FOOTER behind the first COMMIT",
+        "2.10",
+        file,
+        file.account.read(),
+    )
     file = begin(field("energy", unit="eV"))
     file.seal()
-    yield Vector("sealed-small", "all fields are small: no SCALARS", "2.6", file, file.account.read())
+    yield Vector(
+        "sealed-small", "all fields are small: no SCALARS", "2.6", file, file.account.read()
+    )
     file = begin()
     file.seal()
     file.tear(b"\xd5SON" + bytes(range(200)))
-    yield Vector("sealed-torn", "torn bytes behind a FOOTER: open, and FOOTER still belongs to the committed part", "4", file, file.account.read(size=file.size))
+    yield Vector(
+        "sealed-torn",
+        "torn bytes behind a FOOTER: open, and FOOTER still belongs to the committed part",
+        "4",
+        file,
+        file.account.read(size=file.size),
+    )
 
 
 def torn():
     """What a kill leaves behind."""
     file = begin()
     file.tear(noise(1000, "u1").tobytes())
-    yield Vector("torn", "1000 bytes behind the last COMMIT", "4", file, file.account.read(size=file.size))
+    yield Vector(
+        "torn",
+        "1000 bytes behind the last COMMIT",
+        "4",
+        file,
+        file.account.read(size=file.size),
+    )
     file.pad()
     file.begin()
     file.note(torn_bytes=1000)
     add(file, 30)
     file.commit()
-    yield Vector("torn-appended", "torn bytes in the middle, NOTE, and on", "3", file, file.account.read())
+    yield Vector(
+        "torn-appended",
+        "torn bytes in the middle, NOTE, and on",
+        "3",
+        file,
+        file.account.read(),
+    )
     file = begin()
     saved, moments = file.save(), len(file.account.moments)
     add(file, 16)
     file.commit(payloads=12345)
     lost = file.size - file.account.moments[moments - 1].end
     del file.account.moments[moments:]
-    yield Vector("torn-commit", "the last COMMIT is whole, its payloads are not: the one before counts", "4", file.data, file.account.read(size=file.size))
+    yield Vector(
+        "torn-commit",
+        "the last COMMIT is whole, its payloads are not: the one before counts",
+        "4",
+        file.data,
+        file.account.read(size=file.size),
+    )
     file.restore(saved)
     file.note(torn_bytes=lost)
     add(file, 16, 4)
     file.commit()
-    yield Vector("torn-chain", "a whole COMMIT with its frames that is not in the chain", "4", file, file.account.read())
+    yield Vector(
+        "torn-chain",
+        "a whole COMMIT with its frames that is not in the chain",
+        "4",
+        file,
+        file.account.read(),
+    )
 
 
 def indexes():
@@ -109,16 +165,34 @@ def indexes():
         if i % 3 == 0:
             file.checkpoint(8 * i + 7, {"state": noise(2)})
         file.commit()
-    yield Vector("index", "INDEX of level 0 and 1, a CHECKPOINT without a BLOCK, TABLE with the rest", "2.8", file, file.account.read())
+    yield Vector(
+        "index",
+        "INDEX of level 0 and 1, a CHECKPOINT without a BLOCK, TABLE with the rest",
+        "2.8",
+        file,
+        file.account.read(),
+    )
     file.seal()
-    yield Vector("index-sealed", "the same, sealed: FOOTER has the roots", "2.10", file, file.account.read())
+    yield Vector(
+        "index-sealed",
+        "the same, sealed: FOOTER has the roots",
+        "2.10",
+        file,
+        file.account.read(),
+    )
     file = begin(blocks=0)
     for i in range(6):
         add(file, 8 * i, 3)
         if i % 2:
             file.commit()
     file.seal()
-    yield Vector("several-blocks", "two BLOCKs in a transaction: an entry for each", "2.7", file, file.account.read())
+    yield Vector(
+        "several-blocks",
+        "two BLOCKs in a transaction: an entry for each",
+        "2.7",
+        file,
+        file.account.read(),
+    )
 
 
 def ignored():
@@ -129,7 +203,15 @@ def ignored():
     file.commit()
     file.record(77, {"anything": 1}, b"payload")
     file.record(0x8001, {"mine": 1}, b"\x01" * 100)
-    add(file, 0, change=lambda m: {**m, "later": 1, "chunks": [{**c, "later": 2} for c in m["chunks"]]})
+    add(
+        file,
+        0,
+        change=lambda m: {
+            **m,
+            "later": 1,
+            "chunks": [{**c, "later": 2} for c in m["chunks"]],
+        },
+    )
     file.record(NOTE, {"event": "anything", "value": 1.5})
     file.record(0xFFFF, b"", b"")
     file.checkpoint(7, {"a": 1}, change=lambda m: {**m, "later": 1})
@@ -140,20 +222,50 @@ def ignored():
     file.index(0, file.before["scalars"], change=lambda m: {**m, "later": 1})
     file.commit()
     file.footer(change=lambda m: {**m, "later": 1})
-    return Vector("ignored", "unknown and private records, unknown keys in every map, flags of a prefix", "2.2", file, file.account.read())
+    return Vector(
+        "ignored",
+        "unknown and private records, unknown keys in every map, flags of a prefix",
+        "2.2",
+        file,
+        file.account.read(),
+    )
 
 
 def features():
     """The three sets of flags, and other major versions."""
     file = begin(header={"compatible": ["colour"]})
-    yield Vector("feature-compatible", "a feature that everybody may ignore", "2.3", file, file.account.read())
+    yield Vector(
+        "feature-compatible",
+        "a feature that everybody may ignore",
+        "2.3",
+        file,
+        file.account.read(),
+    )
     file = begin(header={"read_compatible": ["moving-atoms"]})
-    yield Vector("feature-read-compatible", "a feature that a reader may ignore; who does not know it must not append", "2.3", file, file.account.read())
+    yield Vector(
+        "feature-read-compatible",
+        "a feature that a reader may ignore; who does not know it must not append",
+        "2.3",
+        file,
+        file.account.read(),
+    )
     file = begin(header={"incompatible": ["encrypted"]})
-    yield Vector("feature-incompatible", "a feature that must be known", "2.3", file, {**refused("feature"), "names": "encrypted"})
+    yield Vector(
+        "feature-incompatible",
+        "a feature that must be known",
+        "2.3",
+        file,
+        {**refused("feature"), "names": "encrypted"},
+    )
     for major in (0, 2, 2**32 - 1):
         file = begin(major=major)
-        yield Vector(f"version-{major}", "another major version", "2.1", file, {**refused("version"), "names": str(major)})
+        yield Vector(
+            f"version-{major}",
+            "another major version",
+            "2.1",
+            file,
+            {**refused("version"), "names": str(major)},
+        )
 
 
 def schemas():
@@ -172,9 +284,17 @@ def schemas():
                 add(file, 24)
                 file.commit()
             file.seal()
-            variants.append((f"{what}-{'last' if last else 'middle'}", file.data, refused("malformed")))
+            variants.append(
+                (f"{what}-{'last' if last else 'middle'}", file.data, refused("malformed"))
+            )
     base = begin()
-    return Vector("two-schemas", "a COMMIT that names another SCHEMA or METADATA than the one before", "2.4", base, variants=[("one", base.data, base.account.read()), *variants])
+    return Vector(
+        "two-schemas",
+        "a COMMIT that names another SCHEMA or METADATA than the one before",
+        "2.4",
+        base,
+        variants=[("one", base.data, base.account.read()), *variants],
+    )
 
 
 def several():
@@ -183,10 +303,24 @@ def several():
     start, good = file.size, file.account.read()
     copy = file.data[file.before["offset"] : file.size]
     other = begin(uuid=sha256(b"other").digest()[:16])
-    variants = [("copied", file.data + copy), ("of-another-file", file.data + other.data[other.before["offset"] :])]
-    variants += [("shifted", file.data + bytes(64) + copy), ("whole-file", file.data + other.data)]
-    found = [(name, data, {**good, "torn_bytes": len(data) - start}) for name, data in variants]
-    return Vector("foreign-commits", "a COMMIT that was copied, or is of another file, does not count", "2.9", file, variants=found)
+    variants = [
+        ("copied", file.data + copy),
+        ("of-another-file", file.data + other.data[other.before["offset"] :]),
+    ]
+    variants += [
+        ("shifted", file.data + bytes(64) + copy),
+        ("whole-file", file.data + other.data),
+    ]
+    found = [
+        (name, data, {**good, "torn_bytes": len(data) - start}) for name, data in variants
+    ]
+    return Vector(
+        "foreign-commits",
+        "a COMMIT that was copied, or is of another file, does not count",
+        "2.9",
+        file,
+        variants=found,
+    )
 
 
 def far():
@@ -202,5 +336,10 @@ def far():
     file.seal()
     add(file, 32)
     file.commit()
-    return Vector("beyond-4-gib", "offsets above 2^32, with 4 GiB of torn zeros in the middle", "2.9", file, file.account.read())
-
+    return Vector(
+        "beyond-4-gib",
+        "offsets above 2^32, with 4 GiB of torn zeros in the middle",
+        "2.9",
+        file,
+        file.account.read(),
+    )

@@ -8,9 +8,18 @@ refused. In any case: an answer in bounded time and memory.
 import msgpack
 import numpy as np
 
-from spec.generator.codecs import POLYNOMIALS, blosc2_chunk, bounded, delta, each, linear, plain
+from spec.generator.codecs import (
+    POLYNOMIALS,
+    blosc2_chunk,
+    bounded,
+    delta,
+    each,
+    linear,
+    plain,
+)
 from spec.generator.expect import damaged, refused
-from spec.generator.file import NOTE, File, field
+from spec.generator.file import File
+from spec.generator.records import NOTE, field
 from spec.generator.values import motion
 from spec.generator.vector import Vector
 
@@ -21,17 +30,29 @@ BOMB = b"\x81\xa1a" * 20000 + b"\xc0"
 def cases():
     """All cases of this module."""
     yield family("hostile-blocks", "maps of a BLOCK that lie", "2.6", blocks())
-    yield family("hostile-chunks", "chunks that lie, with their checksums right", "5", chunks())
-    yield family("hostile-records", "lengths and maps of other records that lie", "2.2", records())
+    yield family(
+        "hostile-chunks", "chunks that lie, with their checksums right", "5", chunks()
+    )
+    yield family(
+        "hostile-records", "lengths and maps of other records that lie", "2.2", records()
+    )
     yield family("hostile-tables", "TABLE and INDEX that lie", "2.7", tables())
     yield family("hostile-commits", "COMMITs that lie", "2.9", commits())
-    yield family("hostile-headers", "HEADER, SCHEMA and METADATA that lie", "2.3", headers())
+    yield family(
+        "hostile-headers", "HEADER, SCHEMA and METADATA that lie", "2.3", headers()
+    )
 
 
 def family(name, about, spec, variants):
     """Variants of one sound file."""
     file = build()
-    return Vector(name, about, spec, file, variants=[("sound", file.data, file.account.read()), *variants])
+    return Vector(
+        name,
+        about,
+        spec,
+        file,
+        variants=[("sound", file.data, file.account.read()), *variants],
+    )
 
 
 def build(second=None, how=delta, middle=None, third=None, **more):
@@ -43,7 +64,11 @@ def build(second=None, how=delta, middle=None, third=None, **more):
         options = second or {} if i == 1 else {}
         if i == 1 and middle:
             middle(file)
-        file.block({"x": (range(6 * i, 6 * i + 6), values)}, {"x": how if i == 1 else delta}, **options)
+        file.block(
+            {"x": (range(6 * i, 6 * i + 6), values)},
+            {"x": how if i == 1 else delta},
+            **options,
+        )
         if i == 2 and third:
             third(file)
         file.commit()
@@ -53,6 +78,14 @@ def build(second=None, how=delta, middle=None, third=None, **more):
 def lost(file):
     """The second block cannot be read."""
     return file.account.read(lost=[(1, None)])
+
+
+def redundant(file):
+    """All can be read by the chain of COMMITs; who believes the entries finds no block."""
+    return [
+        damaged(file.account.read()),
+        file.account.read(lost=[(n, None) for n in range(3)]),
+    ]
 
 
 def changed(**keys):
@@ -87,7 +120,9 @@ def blocks():
         "runs-of-a-field": changed(runs=[0]),
         "runs-too-few": changed(runs=[]),
         "frames-none": changed(frames=0),
-        "frames-many": changed(frames=2**24 + 1, samples=[2**24 + 1], runs=[[[6, 1, 2**24 + 1]]]),
+        "frames-many": changed(
+            frames=2**24 + 1, samples=[2**24 + 1], runs=[[[6, 1, 2**24 + 1]]]
+        ),
         "frames-wrong": changed(frames=7),
         "frames-float": changed(frames=6.0),
         "samples-wrong": changed(samples=[5]),
@@ -117,7 +152,13 @@ def blocks():
     for name, change in changes.items():
         file = build({"change": change})
         yield name, file.data, lost(file)
-    for name, packed in (("map-bomb", BOMB), ("map-cut", b"\x85\xa1a"), ("map-no-map", b"\x93\x01\x02\x03"), ("map-length", b"\xdf\xff\xff\xff\xff"), ("map-empty", b"")):
+    for name, packed in (
+        ("map-bomb", BOMB),
+        ("map-cut", b"\x85\xa1a"),
+        ("map-no-map", b"\x93\x01\x02\x03"),
+        ("map-length", b"\xdf\xff\xff\xff\xff"),
+        ("map-empty", b""),
+    ):
         file = build({"change": lambda _, packed=packed: packed})
         yield name, file.data, lost(file)
 
@@ -137,7 +178,12 @@ def with_params(encode, **keys):
 
     def call(values):
         codec, params, found, decoded = encode(values)
-        return codec, {k: v for k, v in {**params, **keys}.items() if v is not None}, found, decoded
+        return (
+            codec,
+            {k: v for k, v in {**params, **keys}.items() if v is not None},
+            found,
+            decoded,
+        )
 
     return call
 
@@ -146,7 +192,12 @@ def chunks():
     """Codecs, their parameters and bytes."""
     near = each(bounded, bound=1e-3, taps=POLYNOMIALS[1])
     small, large = (n.to_bytes(4, "little") for n in (8, 2**31 - 1))
-    other = lambda values: ("delta", {"k": 1, "layout": "frames"}, blosc2_chunk(bytes(12 * 8), 8), values)
+    other = lambda values: (
+        "delta",
+        {"k": 1, "layout": "frames"},
+        blosc2_chunk(bytes(12 * 8), 8),
+        values,
+    )
     encoders = {
         "codec-unknown": lambda v: ("x-mine", {}, b"12345678", v),
         "codec-number": lambda v: (7, {}, b"12345678", v),
@@ -185,17 +236,32 @@ def chunks():
     for name, encode in encoders.items():
         file = build(how=encode)
         yield name, file.data, lost(file)
-    for name, keys in (("raw-2-40", {"raw": 2**40}), ("raw-negative", {"raw": -192}), ("raw-missing", {"raw": None}), ("size-by-one", {"size": 1})):
+    for name, keys in (
+        ("raw-2-40", {"raw": 2**40}),
+        ("raw-negative", {"raw": -192}),
+        ("raw-missing", {"raw": None}),
+        ("size-by-one", {"size": 1}),
+    ):
         file = build({"change": first_chunk(**keys)})
         yield name, file.data, lost(file)
 
 
 def records():
     """Prefixes and maps of records."""
-    for name, keys in (("payload-2-63", {"payload": 2**63}), ("payload-2-40", {"payload": 2**40}), ("payload-2-64", {"payload": 2**64 - 1}), ("map-2-32", {"map": 2**32 - 1}), ("map-65536", {"map": 65536}), ("type-of-another", {"type": NOTE})):
+    for name, keys in (
+        ("payload-2-63", {"payload": 2**63}),
+        ("payload-2-40", {"payload": 2**40}),
+        ("payload-2-64", {"payload": 2**64 - 1}),
+        ("map-2-32", {"map": 2**32 - 1}),
+        ("map-65536", {"map": 65536}),
+        ("type-of-another", {"type": NOTE}),
+    ):
         file = build(keys)
         yield f"block-{name}", file.data, lost(file)
-    for name, lies in (("payload-2-63", {"payload": 2**63}), ("map-2-32", {"map": 2**32 - 1})):
+    for name, lies in (
+        ("payload-2-63", {"payload": 2**63}),
+        ("map-2-32", {"map": 2**32 - 1}),
+    ):
         file = build(middle=lambda f, lies=lies: f.record(NOTE, {"a": 1}, **lies))
         yield f"note-{name}", file.data, damaged(file.account.read())
     file = build(middle=lambda f: f.record(0x8001, BOMB))
@@ -203,8 +269,14 @@ def records():
     changes = {
         "chunk-number": lambda m: {**m, "chunks": []},
         "chunk-offset": lambda m: {**m, "chunks": [{**m["chunks"][0], "offset": 2**40}]},
-        "chunk-shape": lambda m: {**m, "chunks": [{**m["chunks"][0], "shape": [2**20, 2**20, 2**20]}]},
-        "chunk-shape-negative": lambda m: {**m, "chunks": [{**m["chunks"][0], "shape": [-1, -3]}]},
+        "chunk-shape": lambda m: {
+            **m,
+            "chunks": [{**m["chunks"][0], "shape": [2**20, 2**20, 2**20]}],
+        },
+        "chunk-shape-negative": lambda m: {
+            **m,
+            "chunks": [{**m["chunks"][0], "shape": [-1, -3]}],
+        },
         "chunk-dtype": lambda m: {**m, "chunks": [{**m["chunks"][0], "dtype": "object"}]},
         "chunk-dtype-text": lambda m: {**m, "chunks": [{**m["chunks"][0], "dtype": "str"}]},
         "reference-short": lambda m: {**m, "tree": {"a": msgpack.ExtType(1, b"\x00")}},
@@ -216,7 +288,11 @@ def records():
         "tree-list": lambda m: {**m, "tree": [1, 2]},
     }
     for name, change in changes.items():
-        file = build(third=lambda f, change=change: f.checkpoint(17, {"a": np.array([0.1, 0.2, 1e300])}, change))
+        file = build(
+            third=lambda f, change=change: f.checkpoint(
+                17, {"a": np.array([0.1, 0.2, 1e300])}, change
+            )
+        )
         yield f"checkpoint-{name}", file.data, file.account.read(checkpoints=(0,))
 
 
@@ -235,7 +311,10 @@ def tables():
         return lambda m: {**m, "entries": {**m["entries"], **keys}}
 
     def without_last(content):
-        cut = {k: [c[:-1] for c in v] if k == "samples" else v[:-1] for k, v in content["entries"].items()}
+        cut = {
+            k: [c[:-1] for c in v] if k == "samples" else v[:-1]
+            for k, v in content["entries"].items()
+        }
         return {**content, "entries": cut}
 
     changes = {
@@ -250,7 +329,7 @@ def tables():
     }  # fmt: skip
     for name, change in changes.items():
         file = open_end(lambda f, change=change: f.commit(change=change))
-        yield f"table-{name}", file.data, damaged(file.account.read())
+        yield f"table-{name}", file.data, redundant(file)
     levels = {
         "out-of-order": entries(frames=[6, -6, 18]), "record-beyond": entries(record=[2**40, 0, 0]), "level": lambda m: {**m, "level": 99},
         "roots-itself": lambda m: {**m, "entries": m["roots"][0]}, "roots-missing": lambda m: {k: v for k, v in m.items() if k != "roots"},
@@ -264,13 +343,20 @@ def tables():
             file.commit()
 
         file = open_end(index)
-        yield f"index-{name}", file.data, damaged(file.account.read())
-    for name, change in (("roots-out-of-order", lambda m: {**m, "roots": [{**m["roots"][0], "frames": [-5]}]}), ("roots-beyond", lambda m: {**m, "roots": [{**m["roots"][0], "record": [2**40]}]}), ("roots-none", lambda m: {**m, "roots": []})):
+        yield f"index-{name}", file.data, redundant(file)
+    for name, change in (
+        (
+            "roots-out-of-order",
+            lambda m: {**m, "roots": [{**m["roots"][0], "frames": [-5]}]},
+        ),
+        ("roots-beyond", lambda m: {**m, "roots": [{**m["roots"][0], "record": [2**40]}]}),
+        ("roots-none", lambda m: {**m, "roots": []}),
+    ):
         file = build()
         file.index()
         file.commit()
         file.footer(change=change)
-        yield f"footer-{name}", file.data, damaged(file.account.read())
+        yield f"footer-{name}", file.data, redundant(file)
 
 
 def open_end(finish):
@@ -278,7 +364,9 @@ def open_end(finish):
     file = File(FIELD)
     file.commit()
     for i in range(3):
-        file.block({"x": (range(6 * i, 6 * i + 6), motion(6, (2, 2), start=6 * i))}, {"x": delta})
+        file.block(
+            {"x": (range(6 * i, 6 * i + 6), motion(6, (2, 2), start=6 * i))}, {"x": delta}
+        )
         if i < 2:
             file.commit()
     finish(file)
@@ -299,11 +387,19 @@ def commits():
         file = build()
         file.commit(lies=lies)
         yield name, file.data, {**good, "torn_bytes": file.size - size}
-    for name, lies in {"schema-of-header": {"schema": 64}, "schema-none": {"schema": 0}, "schema-odd": {"schema": 65}}.items():
+    for name, lies in {
+        "schema-of-header": {"schema": 64},
+        "schema-none": {"schema": 0},
+        "schema-odd": {"schema": 65},
+    }.items():
         file = build()
         file.commit(lies=lies)
         yield name, file.data, refused("malformed")
-    for name, lies, more in (("chain", {}, {"chain": bytes(range(32))}), ("previous-no-commit", {"previous": 64}, {}), ("previous-skips", {"previous": 640}, {})):
+    for name, lies, more in (
+        ("chain", {}, {"chain": bytes(range(32))}),
+        ("previous-no-commit", {"previous": 64}, {}),
+        ("previous-skips", {"previous": 640}, {}),
+    ):
         file = build()
         file.commit(lies=lies, **more)
         yield name, file.data, damaged(file.account.read())
@@ -331,12 +427,27 @@ def headers():
         "offset-irregular": {**good, "every": None, "offset": 1}, "precision": {**good, "precision": -1.0}, "precision-nan": {**good, "precision": float("nan")},
     }  # fmt: skip
     schemas = {name: {"fields": [each]} for name, each in bad.items()}
-    schemas.update({"no-fields": {"fields": []}, "fields-65": {"fields": [field(f"f{i}") for i in range(65)]}, "twice": {"fields": [good, good]}})
-    schemas.update({"cadences-9": {"fields": [field(f"f{i}", every=i + 1) for i in range(9)]}, "atoms-negative": {"n_atoms": -1}, "atoms-2-31": {"n_atoms": 2**31}, "atoms-float": {"n_atoms": 2.0}})
+    schemas.update(
+        {
+            "no-fields": {"fields": []},
+            "fields-65": {"fields": [field(f"f{i}") for i in range(65)]},
+            "twice": {"fields": [good, good]},
+        }
+    )
+    schemas.update(
+        {
+            "cadences-9": {"fields": [field(f"f{i}", every=i + 1) for i in range(9)]},
+            "atoms-negative": {"n_atoms": -1},
+            "atoms-2-31": {"n_atoms": 2**31},
+            "atoms-float": {"n_atoms": 2.0},
+        }
+    )
     for name, schema in schemas.items():
         yield f"schema-{name}", build(schema=schema).data, refused("malformed")
-    for name, tree in (("deep", {"a": deep(200)}), ("reference", {"a": msgpack.ExtType(1, b"\xff" * 4)})):
+    for name, tree in (
+        ("deep", {"a": deep(200)}),
+        ("reference", {"a": msgpack.ExtType(1, b"\xff" * 4)}),
+    ):
         file = build(metadata=tree)
         file.account.metadata = {}
         yield f"metadata-{name}", file.data, file.account.read(metadata=False)
-

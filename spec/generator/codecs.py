@@ -60,7 +60,7 @@ def words_of(values):
 
 
 def pack_words(rows, width, layout, **options):
-    """Words in rows (lists of integers) as a blosc2 chunk; no bytes where there are none."""
+    """Words in rows (lists of integers) as a blosc2 chunk; none are no bytes."""
     if not rows:
         return b""
     table = np.array(rows, dtype=np.uint64).astype(f"<u{width}")
@@ -80,10 +80,17 @@ def plain(values, coder="zstd", filter_name="shuffle", level=5):
 
 
 def stored(values):
-    """`blosc2`, a chunk that holds its bytes as they are, made by hand: nothing to decompress."""
+    """`blosc2`, made by hand: a chunk that holds its bytes as they are."""
     data, width = values.tobytes(), values.dtype.itemsize
-    head = struct.pack("<BBBBiii", 5, 1, 0x2 | 0x5 | 0x10, width, len(data), len(data), len(data) + 32)
-    return "blosc2", {}, head + struct.pack("<6sBB6sBB", bytes(6), 5, 0, bytes(6), 0, 0) + data, values
+    head = struct.pack(
+        "<BBBBiii", 5, 1, 0x2 | 0x5 | 0x10, width, len(data), len(data), len(data) + 32
+    )
+    return (
+        "blosc2",
+        {},
+        head + struct.pack("<6sBB6sBB", bytes(6), 5, 0, bytes(6), 0, 0) + data,
+        values,
+    )
 
 
 def delta(values, k=1, layout="frames", **options):
@@ -92,9 +99,16 @@ def delta(values, k=1, layout="frames", **options):
     rows = [[to_order(int(w), width, kind) for w in row] for row in words_of(values)]
     for done in range(k):
         for t in range(len(rows) - 1, done, -1):
-            rows[t] = [wrap(a - b, width) for a, b in zip(rows[t], rows[t - 1])]
+            rows[t] = [
+                wrap(a - b, width) for a, b in zip(rows[t], rows[t - 1], strict=True)
+            ]
     words = [[zigzag(d, width) for d in row] for row in rows]
-    return "delta", {"k": k, "layout": layout}, pack_words(words, width, layout, **options), values
+    return (
+        "delta",
+        {"k": k, "layout": layout},
+        pack_words(words, width, layout, **options),
+        values,
+    )
 
 
 def taps_at(t, taps):
@@ -106,7 +120,9 @@ def largest_scale(values, taps):
     """The largest s for which every prediction is exact in float64."""
     weight = max(sum(map(abs, taps)), 8 << 16)
     most = max(Fraction(abs(float(x))) for x in values.reshape(-1))
-    return next(s for s in range(100, -101, -1) if round(most * Fraction(2) ** s) * weight < 2**52)
+    return next(
+        s for s in range(100, -101, -1) if round(most * Fraction(2) ** s) * weight < 2**52
+    )
 
 
 def linear(values, taps=POLYNOMIALS[2], layout="frames", scale=None, **options):
@@ -119,24 +135,30 @@ def linear(values, taps=POLYNOMIALS[2], layout="frames", scale=None, **options):
     for t, row in enumerate(words_of(values)):
         line = []
         for column, word in enumerate(row):
-            total = sum(tap * whole[t - j][column] for j, tap in enumerate(taps_at(t, taps), 1))
+            total = sum(
+                tap * whole[t - j][column] for j, tap in enumerate(taps_at(t, taps), 1)
+            )
             with np.errstate(over="ignore"):
                 guess = np.float64(float(Fraction(total, 65536) / two)).astype(values.dtype)
-            line.append(zigzag(wrap(int(word) - int(guess.view(f"<u{width}")), width), width))
+            line.append(
+                zigzag(wrap(int(word) - int(guess.view(f"<u{width}")), width), width)
+            )
         words.append(line)
     params = {"taps": taps, "layout": layout, "scale": scale}
     return "linear", params, pack_words(words, width, layout, **options), values
 
 
 def grid(values, bound):
-    """q and x' of each value in flat order; None for q where the value is an exception."""
+    """Grid points: q and x' of each value in flat order; q is None for an exception."""
     step = 2.0 * bound * (31.0 / 32.0)
     found = []
     for x in values.reshape(-1):
         q = None
         if isfinite(x):
             with np.errstate(all="ignore"):
-                near = np.rint(np.float64(x) * np.float64(1.0 / step)) + 0.0  # an integer: no -0
+                near = (
+                    np.rint(np.float64(x) * np.float64(1.0 / step)) + 0.0
+                )  # an integer: no -0
                 back = np.float64(near * step).astype(values.dtype)
             if abs(near) <= 2**52 and abs(np.float64(back) - np.float64(x)) <= bound:
                 q = int(near)
@@ -144,8 +166,17 @@ def grid(values, bound):
     return step, found
 
 
-def bounded(values, bound, taps=POLYNOMIALS[2], layout="frames", width=None, largest=None, hidden=0, **options):
-    """`bounded`: grid points, predicted in integers; `hidden` is q where an exception is."""
+def bounded(
+    values,
+    bound,
+    taps=POLYNOMIALS[2],
+    layout="frames",
+    width=None,
+    largest=None,
+    hidden=0,
+    **options,
+):
+    """`bounded`: predicted grid points; `hidden` is q where an exception is."""
     frames, dtype = len(values), values.dtype
     step, found = grid(values, bound)
     decoded = np.array([x for _, x in found], dtype).reshape(values.shape)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spec.generator.parts import is_small
+
 SHORT = 64
 
 
@@ -48,7 +50,11 @@ def plain(value):
     if isinstance(value, list):
         return [plain(each) for each in value]
     if isinstance(value, np.ndarray):
-        what = {"dtype": value.dtype.name, "shape": list(value.shape), "sha256": digest_of(value)}
+        what = {
+            "dtype": value.dtype.name,
+            "shape": list(value.shape),
+            "sha256": digest_of(value),
+        }
         return {"array": what}
     if isinstance(value, bytes):
         return {"bytes": value.hex()}
@@ -64,15 +70,10 @@ class Account:
         self.file, self.metadata, self.header = file, metadata, header or {}
         self.blocks, self.points, self.moments = [], [], []
 
-    def small(self, field):
-        """Whether a field stands at the front of a block."""
-        size = int(np.prod([n for n in field["shape"] if n != "atom"], initial=1))
-        return field["shape"][:1] != ["atom"] and size * np.dtype(field["dtype"]).itemsize <= 256
-
     @property
     def has_large(self):
         """Whether SCALARS makes sense."""
-        return not all(self.small(each) for each in self.file.fields)
+        return not all(is_small(each) for each in self.file.fields)
 
     def block(self, first, end, samples):
         """A BLOCK was written."""
@@ -84,7 +85,9 @@ class Account:
 
     def commit(self, end, frames, digest):
         """A COMMIT was written."""
-        self.moments.append(Moment(end, frames, digest, len(self.blocks), self.points, False))
+        self.moments.append(
+            Moment(end, frames, digest, len(self.blocks), self.points, False)
+        )
 
     def footer(self, end):
         """A FOOTER was written."""
@@ -106,10 +109,23 @@ class Account:
         for field in self.file.fields:
             parts = [b.samples[field["name"]] for b in blocks if field["name"] in b.samples]
             if parts:
-                found[field["name"]] = tuple(np.concatenate(each) for each in zip(*parts))
+                found[field["name"]] = tuple(
+                    np.concatenate(each) for each in zip(*parts, strict=True)
+                )
         return found
 
-    def read(self, moment=-1, *, size=None, lost=(), kept=(), metadata=True, checkpoints=(), sealed=None, **more):
+    def read(
+        self,
+        moment=-1,
+        *,
+        size=None,
+        lost=(),
+        kept=(),
+        metadata=True,
+        checkpoints=(),
+        sealed=None,
+        **more,
+    ):
         """The expectation at a moment.
 
         Args:
@@ -124,8 +140,17 @@ class Account:
         """
         now = self.moments[moment]
         size = now.end if size is None else size
-        lost = {(n, f["name"]) for n, name in lost for f in self.file.fields if name in (None, f["name"])}
-        lost = {(n, name) for n, name in lost if name not in kept and name in self.blocks[n].samples}
+        lost = {
+            (n, f["name"])
+            for n, name in lost
+            for f in self.file.fields
+            if name in (None, f["name"])
+        }
+        lost = {
+            (n, name)
+            for n, name in lost
+            if name not in kept and name in self.blocks[n].samples
+        }
         parent = self.header.get("parent")
         points = [
             {**each, "tree": None} if i in checkpoints else each
@@ -135,7 +160,8 @@ class Account:
             "verdict": "damaged" if lost or checkpoints or not metadata else "reads",
             "uuid": self.file.uuid.hex(),
             "digest": now.digest.hex(),
-            "parent": parent and {k: v.hex() if isinstance(v, bytes) else v for k, v in parent.items()},
+            "parent": parent
+            and {k: v.hex() if isinstance(v, bytes) else v for k, v in parent.items()},
             "sealed": now.footer and size == now.end if sealed is None else sealed,
             "torn_bytes": size - now.end,
             "frames": now.frames,
@@ -144,7 +170,11 @@ class Account:
             "metadata": plain(self.metadata) if metadata else None,
             "checkpoints": points,
             "unreadable": [
-                {"field": name, "first_step": self.blocks[n].first, "last_step": self.blocks[n].end - 1}
+                {
+                    "field": name,
+                    "first_step": self.blocks[n].first,
+                    "last_step": self.blocks[n].end - 1,
+                }
                 for n, name in sorted(lost)
                 if n < now.blocks
             ],
@@ -159,7 +189,7 @@ class Account:
         for n, block in enumerate(self.blocks[: now.blocks]):
             if name in block.samples and (n, name) not in lost:
                 parts.append(block.samples[name])
-        steps, values = (np.concatenate(each) for each in zip(*parts))
+        steps, values = (np.concatenate(each) for each in zip(*parts, strict=True))
         return {
             **{key: field[key] for key in ("dtype", "shape", "unit", "every", "offset")},
             "samples": len(steps),

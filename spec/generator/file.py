@@ -7,93 +7,114 @@ else in place of what the specification demands.
 import struct
 from hashlib import sha256
 
-import msgpack
 import numpy as np
 from crc32c import crc32c
 
-from spec.generator import codecs
 from spec.generator.expect import Account, Sample
+from spec.generator.parts import Samples, pack_tree
+from spec.generator.records import (
+    BLOCK,
+    CHECKPOINT,
+    COMMIT,
+    FOOTER,
+    HEADER,
+    INDEX,
+    METADATA,
+    NOTE,
+    SCALARS,
+    SCHEMA,
+    TABLE,
+    columns,
+    pack,
+    prefix,
+)
 
-HEADER, SCHEMA, METADATA, BLOCK, TABLE, COMMIT = 1, 2, 3, 4, 5, 6
-CHECKPOINT, INDEX, SCALARS, FOOTER, NOTE = 7, 8, 9, 10, 11
 UUID = bytes(range(0xA0, 0xB0))
-SIMPLE = ("commit", "checkpoint", "checkpoint_step", "scalars", "first", "end", "frames")
-RAW = codecs.raw
-
-
-def field(name, dtype="float64", shape=(), unit="", every=1, offset=0, precision=None, **more):
-    """The map of a field."""
-    found = {"name": name, "dtype": dtype, "shape": list(shape), "unit": unit, "every": every}
-    rest = {"offset": offset, "precision": precision, "codec": "auto", "attributes": {}}
-    return {**found, **rest, **more}
-
-
-def pack(content):
-    """A msgpack map; bytes stay what they are."""
-    return content if isinstance(content, bytes) else msgpack.packb(content, use_bin_type=True)
-
-
-def prefix(kind, packed, payload_length, sequence, **lies):
-    """The 32 bytes in front of a map."""
-    values = {"magic": b"\xd5SON", "type": kind, "flags": 0, "map": len(packed), "payload": payload_length}
-    values = {**values, "sequence": sequence % 2**32, "crc": crc32c(packed), **lies}
-    body = struct.pack("<4sHHIQII", *values.values())
-    return body + struct.pack("<I", crc32c(body))
-
-
-def runs_of(steps):
-    """Steps as runs of first, stride, count; a new one where the stride changes."""
-    runs = []
-    for step in map(int, steps):
-        if runs and (runs[-1][2] == 1 or step == runs[-1][0] + runs[-1][1] * runs[-1][2]):
-            first, stride, count = runs[-1]
-            runs[-1] = [first, step - first if count == 1 else stride, count + 1]
-        else:
-            runs.append([step, 1, 1])
-    return runs
-
-
-def columns(rows, cadences):
-    """Entries: the first number, then differences."""
-
-    def differences(numbers):
-        return [b - a for a, b in zip([0, *numbers], numbers)]
-
-    found = {name: differences([row[name] for row in rows]) for name in ("record", *SIMPLE)}
-    samples = [differences([row["samples"][i] for row in rows]) for i in range(cadences)]
-    return {**found, "samples": samples}
 
 
 class File:
     """Bytes so far, and the account of their content."""
 
-    def __init__(self, *fields, n_atoms=2, header=None, schema=None, metadata=None, major=1, uuid=UUID):
+    def __init__(
+        self,
+        *fields,
+        n_atoms=2,
+        header=None,
+        schema=None,
+        metadata=None,
+        major=1,
+        uuid=UUID,
+    ):
         self.pieces = [(0, bytearray())]
         self.uuid, self.fields, self.n_atoms = uuid, fields, n_atoms
         self.sequence, self.places = 0, []
-        keys = [f["name"] if f["every"] is None else (f["every"], f["offset"]) for f in fields]
+        keys = [
+            f["name"] if f["every"] is None else (f["every"], f["offset"]) for f in fields
+        ]
         self.keys = list(dict.fromkeys(keys))
         self.named = {f["name"]: f for f in fields}
-        self.cadence = {f["name"]: self.keys.index(key) for f, key in zip(fields, keys)}
+        self.cadence = {
+            f["name"]: self.keys.index(key) for f, key in zip(fields, keys, strict=True)
+        }
         self.waiting, self.new, self.roots = [], [], []
-        self.totals = {"raw": [0] * len(fields), "stored": [0] * len(fields), "codecs": [""] * len(fields)}
-        zero = {"record": 0, "checkpoint": 0, "checkpoint_step": -1, "commit": 0, "scalars": 0}
-        self.last = {**zero, "first": 0, "end": 0, "frames": 0, "samples": [0] * len(self.keys)}
-        self.before = {"offset": 0, "commits": 0, "index": 0, "scalars": 0, "digest": bytes(32)}
+        self.totals = {
+            "raw": [0] * len(fields),
+            "stored": [0] * len(fields),
+            "codecs": [""] * len(fields),
+        }
+        zero = {
+            "record": 0,
+            "checkpoint": 0,
+            "checkpoint_step": -1,
+            "commit": 0,
+            "scalars": 0,
+        }
+        self.last = {
+            **zero,
+            "first": 0,
+            "end": 0,
+            "frames": 0,
+            "samples": [0] * len(self.keys),
+        }
+        self.before = {
+            "offset": 0,
+            "commits": 0,
+            "index": 0,
+            "scalars": 0,
+            "digest": bytes(32),
+        }
         self.checkpoints, self.heads, self.payloads = [], 0, 0
         self.write(struct.pack("<8sI52x", b"\x89SON\r\n\x1a\n", major))
         self.start = self.size
-        self._first_transaction(header or {}, schema, metadata or {})
+        self._first_transaction({} if header is None else header, schema, metadata or {})
 
     def _first_transaction(self, header, schema, metadata):
-        own = {"uuid": self.uuid, "created": "2026-01-02T03:04:05+00:00", "writer": "vectors 1"}
-        flags = {"compatible": [], "read_compatible": [], "incompatible": [], "parent": None}
-        self.record(HEADER, {**own, **flags, **header} if isinstance(header, dict) else header)
+        own = {
+            "uuid": self.uuid,
+            "created": "2026-01-02T03:04:05+00:00",
+            "writer": "vectors 1",
+        }
+        flags = {
+            "compatible": [],
+            "read_compatible": [],
+            "incompatible": [],
+            "parent": None,
+        }
+        self.record(
+            HEADER, {**own, **flags, **header} if isinstance(header, dict) else header
+        )
         fields = {"n_atoms": self.n_atoms, "fields": list(self.fields)}
         self.schema = self.record(SCHEMA, {**fields, **(schema or {})})
         n = self.n_atoms
         numbers = np.array(([14, 8, 40] * (n // 3 + 1))[:n], "<i8")
-        tree = {"numbers": numbers, "masses": None, "cell": None, "pbc": [True] * 3, "timestep": 2.0, **metadata}
+        tree = {
+            "numbers": numbers,
+            "masses": None,
+            "cell": None,
+            "pbc": [True] * 3,
+            "timestep": 2.0,
+            **metadata,
+        }
         self.account = Account(self, tree, None if not isinstance(header, dict) else header)
         self.metadata = self.tree(METADATA, tree)
 
@@ -136,123 +157,75 @@ class File:
         return offset
 
     def tree(self, kind, tree, change=lambda content: content, **more):
-        """METADATA or CHECKPOINT: arrays (and long text and bytes) become raw chunks."""
-        chunks, payload = [], bytearray()
-
-        def reference(values, code):
-            data = np.ascontiguousarray(values).tobytes()
-            place = {"dtype": values.dtype.name, "shape": list(values.shape), "offset": len(payload)}
-            what = {"codec": "raw", "params": {}, "raw": len(data), "size": len(data), "crc32c": crc32c(data)}
-            chunks.append({**place, **what, "nan": 0})
-            payload.extend(data)
-            return msgpack.ExtType(code, struct.pack("<I", len(chunks) - 1))
-
-        def walk(value):
-            if isinstance(value, dict):
-                return {key: walk(each) for key, each in value.items()}
-            if isinstance(value, list):
-                return [walk(each) for each in value]
-            if isinstance(value, np.ndarray):
-                return reference(value, 1)
-            if isinstance(value, str) and len(value.encode()) > 1024:
-                return reference(np.frombuffer(value.encode(), "u1"), 2)
-            if isinstance(value, bytes) and len(value) > 1024:
-                return reference(np.frombuffer(value, "u1"), 3)
-            return value
-
-        content = {**more, "tree": walk(tree), "chunks": chunks}
-        return self.record(kind, change(content), bytes(payload))
+        """METADATA or CHECKPOINT."""
+        content, payload = pack_tree(tree)
+        return self.record(kind, change({**more, **content}), payload)
 
     def checkpoint(self, step, tree, change=lambda content: content):
-        """A CHECKPOINT of the transaction at work; `step` stands in the tree as well."""
-        tree = {"step": step, **tree}
+        """A CHECKPOINT of the transaction at work."""
         offset = self.tree(CHECKPOINT, tree, change, step=step)
         if not self.new:
-            self.new.append({**self.last, "record": 0, "first": self.last["end"], "commit": 0, "scalars": 0})
+            self.new.append(
+                {
+                    **self.last,
+                    "record": 0,
+                    "first": self.last["end"],
+                    "commit": 0,
+                    "scalars": 0,
+                }
+            )
         self.last = self.new[-1]
         self.last.update(checkpoint=offset, checkpoint_step=step)
         self.checkpoints = [*self.checkpoints, [step, offset]][-2:]
         self.account.checkpoint(step, tree)
         return offset
 
-    def chunks(self, samples, how, tiles, cuts):
-        """Chunks of fields, those of small fields first: maps and payload."""
-        found, payload, decoded = [], bytearray(), {}
-        small = self.account.small
-        for number, each in sorted(enumerate(self.fields), key=lambda item: not small(item[1])):
-            if each["name"] not in samples:
-                continue
-            values = np.ascontiguousarray(samples[each["name"]][1])
-            out = values.copy()
-            atoms = each["shape"][:1] == ["atom"]
-            edges = tiles.get(each["name"], [0, self.n_atoms]) if atoms else [0, 1]
-            spans = cuts.get(each["name"], [0, len(values)])
-            for first, end in zip(spans, spans[1:]):
-                for low, high in zip(edges, edges[1:]):
-                    part = (slice(first, end), slice(low, high))[: 1 + atoms]
-                    if not values[part].size:
-                        continue
-                    place = {"field": number, "first": first, "count": end - first}
-                    if atoms:
-                        place["atoms"] = [low, high]
-                    encode = how.get(each["name"], RAW)
-                    out[part] = self._chunk(found, payload, place, encode, np.ascontiguousarray(values[part]))
-                    self.totals["codecs"][number] = found[-1]["codec"]
-            decoded[each["name"]] = out
-        return found, payload, decoded
+    def block(
+        self, samples, how=None, options=None, change=lambda content: content, **lies
+    ):
+        """A BLOCK of ``{field: (steps, values)}``.
 
-    def _chunk(self, found, payload, place, encode, values):
-        codec, params, data, decoded = encode(values)
-        what = {"codec": codec, "params": params, "raw": values.nbytes, "size": len(data), "crc32c": crc32c(data)}
-        numbers = values[values == values]
-        if numbers.size:
-            what.update(min=numbers.min().item(), max=numbers.max().item())
-        what["nan"] = int(values.size - numbers.size)
-        if codec == "bounded":
-            with np.errstate(all="ignore"):
-                error = np.abs(decoded.astype("<f8") - values.astype("<f8"))
-            what["error"] = float(np.nan_to_num(error, nan=0.0, posinf=0.0).max())
-        found.append({**place, "offset": len(payload), **what})
-        payload.extend(data)
-        return decoded
-
-    def content(self, samples, how, tiles, cuts, steps_chunk, small=False):
-        """Map, payload and decoded samples of a BLOCK or SCALARS (`small`)."""
-        stored = {n: s for n, s in samples.items() if not small or self.account.small(self.named[n])}
-        chunks, payload, decoded = self.chunks(stored, how, tiles, cuts)
-        steps = [np.empty(0, "<i8")] * len(self.keys)
-        for name, (at, _) in samples.items():
-            steps[self.cadence[name]] = np.asarray(at, "<i8")
-        runs = [runs_of(each) for each in steps]
-        for number in steps_chunk:
-            self._chunk(chunks, payload, {"field": None, "first": 0, "count": len(steps[number])}, codecs.delta, steps[number])
-            runs[number] = len(chunks) - 1
-        frames = sorted({int(step) for each in steps for step in each})
-        content = {"frames": len(frames), "first": frames[0], "end": frames[-1] + 1}
-        content.update(samples=[len(each) for each in steps], runs=runs, chunks=chunks)
-        return content, bytes(payload), decoded
-
-    def block(self, samples, how=None, tiles=None, cuts=None, steps_chunk=(), change=lambda content: content, **lies):
-        """A BLOCK of ``{field: (steps, values)}``, with a codec, tiles of atoms or cuts in time for each field."""
-        content, data, decoded = self.content(samples, how or {}, tiles or {}, cuts or {}, steps_chunk)
-        row = {**self.last, "first": content["first"], "end": content["end"], "commit": 0, "scalars": 0}
+        Args:
+            samples: of each field.
+            how: the codec of each field; default: raw.
+            options: others of `Samples`.
+            change: makes another map of the right one.
+            **lies: of the prefix.
+        """
+        packer = Samples(self, how, **(options or {}))
+        content, data = packer.pack(samples)
+        row = {
+            **self.last,
+            "first": content["first"],
+            "end": content["end"],
+            "commit": 0,
+            "scalars": 0,
+        }
         row["frames"] += content["frames"]
-        row["samples"] = [a + b for a, b in zip(row["samples"], content["samples"])]
+        row["samples"] = [
+            a + b for a, b in zip(row["samples"], content["samples"], strict=True)
+        ]
         for each in content["chunks"]:
             if each["field"] is not None:
                 self.totals["raw"][each["field"]] += each["raw"]
                 self.totals["stored"][each["field"]] += each["size"]
+                self.totals["codecs"][each["field"]] = each["codec"]
         row["record"] = self.record(BLOCK, change(content), data, **lies)
         self.new.append(row)
         self.last = row
-        found = {name: Sample(np.asarray(at, "<i8"), decoded[name]) for name, (at, _) in samples.items()}
+        found = {
+            name: Sample(np.asarray(at, "<i8"), packer.decoded[name])
+            for name, (at, _) in samples.items()
+        }
         self.account.block(row["first"], row["end"], found)
         return row["record"]
 
     def scalars(self, change=lambda content: content):
-        """The small fields of all blocks that wait, and the steps of every cadence, once more."""
-        joined = self.account.joined([row["record"] != 0 for row in self.waiting], len(self.new))
-        content, data, _ = self.content(joined, {}, {}, {}, (), small=True)
+        """What waits once more: small fields, and the steps of every cadence."""
+        joined = self.account.joined(
+            [row["record"] != 0 for row in self.waiting], len(self.new)
+        )
+        content, data = Samples(self).pack(joined, small=True)
         self.before["scalars"] = self.record(SCALARS, change(content), data)
         return self.before["scalars"]
 
@@ -261,7 +234,13 @@ class File:
         while len(self.roots) <= level:
             self.roots.append([])
         covered = self.waiting if level == 0 else self.roots[level - 1]
-        entry = {**covered[-1], "record": self.size, "commit": 0, "scalars": scalars, "first": covered[0]["first"]}
+        entry = {
+            **covered[-1],
+            "record": self.size,
+            "commit": 0,
+            "scalars": scalars,
+            "first": covered[0]["first"],
+        }
         entries = columns(covered, len(self.keys))
         covered[:] = []
         self.roots[level].append(entry)
@@ -269,39 +248,65 @@ class File:
         content = {"level": level, "entries": entries, "roots": roots}
         self.before["index"] = self.record(INDEX, change(content))
 
-    def commit(self, table=True, change=lambda content: content, lies=None, counts=True, **more):
-        """TABLE and COMMIT; `lies` are numbers of COMMIT, `counts` is whether readers believe it."""
-        first = self.before["commits"] == 0
-        rows, start, table_at = self.new, self.start, 0
-        self.waiting, self.new = self.waiting + rows, []
-        if not first:
-            content = {"entries": columns(self.waiting, len(self.keys)), "checkpoints": self.checkpoints}
-            table_at = self.record(TABLE, change({**content, "totals": {k: list(v) for k, v in self.totals.items()}}))
-        points = [0, 0, *(offset for _, offset in self.checkpoints)][-2:]
+    def commit(self, change=lambda content: content, lies=None, **more):
+        """TABLE (not in the first transaction) and COMMIT.
+
+        Args:
+            change: makes another TABLE of the right one.
+            lies: numbers of COMMIT.
+            **more: other parts of COMMIT.
+        """
+        rows, self.new = self.new, []
+        self.waiting = self.waiting + rows
+        table = self._table(change) if self.before["commits"] else 0
         at = self.size
-        numbers = {
-            "offset": at, "start": start, "first": rows[0]["first"] if rows else self.last["end"],
-            "end": self.last["end"], "frames": self.last["frames"], "commits": self.before["commits"] + 1,
-            "previous": self.before["offset"], "index": self.before["index"], "scalars": self.before["scalars"],
-            "checkpoint": points[1], "before": points[0], "schema": self.schema, "metadata": self.metadata,
-            "table": table_at,
-        }  # fmt: skip
-        numbers.update(lies or {})
-        whole = {"uuid": self.uuid, "heads": self.heads, "payloads": self.payloads, "chain": self.before["digest"], "zeros": bytes(52), **more}
-        body = prefix(COMMIT, b"", 224, self.sequence) + whole["uuid"]
-        body += struct.pack("<14Q", *numbers.values())
-        body += struct.pack("<II32s52s", whole["heads"], whole["payloads"], whole["chain"], whole["zeros"])
-        data = body + struct.pack("<I", crc32c(body))
+        data = self._commit({**self._numbers(rows, table), **(lies or {})}, more)
         self.write(data)
         self.sequence += 1
         self.places.append((at, COMMIT, 256, 0, self.size))
         for row in [row for rows in (self.waiting, *self.roots) for row in rows]:
             row["commit"] = row["commit"] or at
-        self.before.update(offset=at, commits=numbers["commits"], digest=sha256(data).digest())
+        self.before.update(offset=at, commits=self.before["commits"] + 1)
+        self.before["digest"] = sha256(data).digest()
         self.begin()
-        if counts:
-            self.account.commit(self.size, self.last["frames"], self.before["digest"])
+        self.account.commit(self.size, self.last["frames"], self.before["digest"])
         return at
+
+    def _table(self, change):
+        entries = columns(self.waiting, len(self.keys))
+        totals = {key: list(each) for key, each in self.totals.items()}
+        content = {"entries": entries, "checkpoints": self.checkpoints, "totals": totals}
+        return self.record(TABLE, change(content))
+
+    def _numbers(self, rows, table):
+        """The 14 numbers of a COMMIT, in their order."""
+        points = [0, 0, *(offset for _, offset in self.checkpoints)][-2:]
+        return {
+            "offset": self.size,
+            "start": self.start,
+            "first": rows[0]["first"] if rows else self.last["end"],
+            "end": self.last["end"],
+            "frames": self.last["frames"],
+            "commits": self.before["commits"] + 1,
+            "previous": self.before["offset"],
+            "index": self.before["index"],
+            "scalars": self.before["scalars"],
+            "checkpoint": points[1],
+            "before": points[0],
+            "schema": self.schema,
+            "metadata": self.metadata,
+            "table": table,
+        }
+
+    def _commit(self, numbers, more):
+        """The 256 bytes."""
+        sums = {"heads": self.heads, "payloads": self.payloads}
+        rest = {"chain": self.before["digest"], "zeros": bytes(52)}
+        parts = {**sums, **rest, **more}
+        body = prefix(COMMIT, b"", 224, self.sequence) + self.uuid
+        body += struct.pack("<14Q", *numbers.values())
+        body += struct.pack("<II32s52s", *parts.values())
+        return body + struct.pack("<I", crc32c(body))
 
     def begin(self):
         """A new transaction starts here."""
@@ -309,15 +314,27 @@ class File:
 
     def note(self, **more):
         """The transaction of one NOTE that opening for append writes."""
-        who = {"host": "here", "pid": 4711, "time": "2026-01-02T03:04:05+00:00", "writer": "vectors 1"}
+        who = {
+            "host": "here",
+            "pid": 4711,
+            "time": "2026-01-02T03:04:05+00:00",
+            "writer": "vectors 1",
+        }
         self.record(NOTE, {**who, "event": "opened for append", "torn_bytes": 0, **more})
         self.commit()
 
     def footer(self, change=lambda content: content):
         """FOOTER: the file is sealed."""
         roots = [columns(each, len(self.keys)) for each in self.roots]
-        content = {"uuid": self.uuid, "offset": self.size, "commit": self.before["offset"], "digest": self.before["digest"]}
-        offset = self.record(FOOTER, change({**content, "roots": roots, "totals": self.totals}))
+        content = {
+            "uuid": self.uuid,
+            "offset": self.size,
+            "commit": self.before["offset"],
+            "digest": self.before["digest"],
+        }
+        offset = self.record(
+            FOOTER, change({**content, "roots": roots, "totals": self.totals})
+        )
         self.begin()
         self.account.footer(self.size)
         return offset

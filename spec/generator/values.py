@@ -20,7 +20,11 @@ def noise(shape, dtype="<f8", seed=1):
     """Values in [-1, 1) with 20 significant bits, or any integers of an integer dtype."""
     kind, words = np.dtype(dtype).kind, bits(int(np.prod(shape)), seed)
     if kind == "f":
-        return ((words >> np.uint64(43)).astype("<f8") / 2.0**20 - 1.0).reshape(shape).astype(dtype)
+        return (
+            ((words >> np.uint64(43)).astype("<f8") / 2.0**20 - 1.0)
+            .reshape(shape)
+            .astype(dtype)
+        )
     if kind == "b":
         return (words >> np.uint64(63)).astype(bool).reshape(shape)
     return words.astype(dtype).reshape(shape)

@@ -24,7 +24,11 @@ class Vector:
 
     def __post_init__(self):
         given = isinstance(self.file, bytes)
-        self.pieces = [(0, self.file)] if given else [(at, bytes(data)) for at, data in self.file.pieces]
+        self.pieces = (
+            [(0, self.file)]
+            if given
+            else [(at, bytes(data)) for at, data in self.file.pieces]
+        )
 
     @property
     def base(self):
@@ -38,7 +42,10 @@ class Vector:
         folder.mkdir(parents=True)
         if len(self.pieces) > 1:
             pieces = [[at, base64.b64encode(data).decode()] for at, data in self.pieces]
-            recipe = {"size": self.pieces[-1][0] + len(self.pieces[-1][1]), "pieces": pieces}
+            recipe = {
+                "size": self.pieces[-1][0] + len(self.pieces[-1][1]),
+                "pieces": pieces,
+            }
             (folder / "file.son.pieces").write_text(json.dumps(recipe, indent=1) + "\n")
         else:
             (folder / "file.son").write_bytes(self.base)
@@ -58,8 +65,13 @@ class Vector:
                 common = json.dumps({k: v for k, v in each.items() if k not in VARYING})
                 used.append(names.setdefault(common, f"{each['verdict']}-{len(names)}"))
             which = used[0] if len(used) == 1 else used
-            rows.append({"name": name, **difference(self.base, data), "expect": which, **extra})
-        return {"expectations": {name: json.loads(text) for text, name in names.items()}, "variants": rows}
+            rows.append(
+                {"name": name, **difference(self.base, data), "expect": which, **extra}
+            )
+        return {
+            "expectations": {name: json.loads(text) for text, name in names.items()},
+            "variants": rows,
+        }
 
 
 def dumps(content):
@@ -71,7 +83,8 @@ def dumps(content):
             text = f"[\n  {rows}\n ]"
         elif key in ("expectations", "fields"):
             rows = ",\n  ".join(
-                f"{json.dumps(name)}: {json.dumps(each, ensure_ascii=False)}" for name, each in value.items()
+                f"{json.dumps(name)}: {json.dumps(each, ensure_ascii=False)}"
+                for name, each in value.items()
             )
             text = f"{{\n  {rows}\n }}"
         else:
@@ -81,7 +94,7 @@ def dumps(content):
 
 
 def difference(base, data):
-    """How to make `data` of `base`: patches where the length is the same, else cut and behind."""
+    """How to make `data` of `base`: patches, or cut and behind where lengths differ."""
     if data == base:
         return {}
     if len(data) == len(base):
@@ -94,5 +107,10 @@ def difference(base, data):
                 patches.append([at, data[at:end].hex()])
             at = end + 1
         return {"patch": patches}
-    same = next((i for i, (a, b) in enumerate(zip(base, data)) if a != b), min(len(base), len(data)))
-    return {"cut": same} if same == len(data) else {"cut": same, "behind": data[same:].hex()}
+    same = next(
+        (i for i, (a, b) in enumerate(zip(base, data, strict=False)) if a != b),
+        min(len(base), len(data)),
+    )
+    return (
+        {"cut": same} if same == len(data) else {"cut": same, "behind": data[same:].hex()}
+    )

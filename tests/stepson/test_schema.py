@@ -8,7 +8,7 @@ import pytest
 
 import stepson
 from stepson import Field, FormatError, SchemaError
-from stepson.schema import Schema
+from stepson.schema import Schema, as_fields
 
 
 def test_field_keeps_what_it_is_given() -> None:
@@ -31,7 +31,6 @@ def test_due() -> None:
     ("arguments", "options"),
     [
         (("1x", "float64", (), ""), {}),
-        (("step", "float64", (), ""), {}),
         (("x", "complex128", (), ""), {}),
         (("x", "no dtype", (), ""), {}),
         (("x", "float64", (3, "atom"), ""), {}),
@@ -52,6 +51,15 @@ def test_due() -> None:
 def test_field_refuses(arguments: tuple[object, ...], options: dict[str, object]) -> None:
     with pytest.raises(SchemaError):
         Field(*arguments, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["step", "steps", "time", "index", "fields", "to_ase"])
+def test_names_of_attributes_are_refused_for_new_files_and_read(name: str) -> None:
+    field = Field(name, "float64", (), "")
+    with pytest.raises(SchemaError, match="something else"):
+        as_fields([field])
+    stored = Schema((field,), 1).to_map()
+    assert Schema.from_map(stored, 64).fields == (field,)
 
 
 def test_cadences() -> None:
