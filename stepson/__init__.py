@@ -19,6 +19,7 @@ from stepson.errors import (
 from stepson.files import create, open, open_many
 from stepson.frame import Frame
 from stepson.schema import Field
+from stepson.seams import Gap, Overlap
 from stepson.trajectory import Trajectory
 from stepson.writer import Writer
 
@@ -31,6 +32,8 @@ __all__ = [
     "Field",
     "FormatError",
     "Frame",
+    "Gap",
+    "Overlap",
     "RemoteError",
     "SchemaError",
     "SeriesWarning",

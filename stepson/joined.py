@@ -175,7 +175,12 @@ class Joined(Trajectory):
             return known[-1]
         if limit is None or not part.checkpoint_steps:
             return None
-        unit = part.opened.tree.find(Place.END, limit - 1)
+        tree = part.opened.tree
+        unit = tree.find(Place.END, limit)
+        while unit is not None and unit.before[Place.CHECKPOINT_STEP] >= limit:
+            unit = tree.find(
+                Place.CHECKPOINT_STEP, int(unit.before[Place.CHECKPOINT_STEP]) - 1
+            )
         before = -1 if unit is None else int(unit.before[Place.CHECKPOINT_STEP])
         return before if before >= 0 else None
 

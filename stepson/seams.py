@@ -54,7 +54,7 @@ def find_gaps(series: Series) -> Iterator[Gap]:
 def _gap(series: Series, before: int, behind: int) -> Gap | None:
     mine, theirs = series.members[before], series.members[behind]
     last, first = _last(series, before), theirs.first or 0
-    told = series.told(behind) if behind == before + 1 else None
+    told = series.told(behind)
     missing = _due_after(mine.schema, last)
     if missing is None or missing >= first:
         return None
