@@ -109,6 +109,7 @@ def commit_at(data: Data, at: int, uuid: bytes) -> Any:
     commit = Commit._make((*numbers, hashlib.sha256(raw).digest()))
     good = crc32c(raw[:252]) == int.from_bytes(raw[252:], "little") and raw[32:48] == uuid
     ordered = commit.previous < commit.start and max(commit.start, *commit[7:14]) < at
+    ordered = ordered and commit.before <= commit.checkpoint
     ordered = ordered and commit.first <= commit.end < 2**63 and not any(raw[200:252])
     return commit if good and commit.own == at and ordered else None
 
@@ -151,6 +152,12 @@ def is_whole(data: Data, commit: Any) -> bool:
 # 4: opening
 
 
+def commit_below(data: Data, end: int, uuid: bytes) -> Any:
+    """The last COMMIT below `end` that verifies."""
+    found = (commit_at(data, at, uuid) for at in range((end - 1) // 64 * 64, 0, -64))
+    return next((commit for commit in found if commit), None)
+
+
 def last_commit(data: Data, uuid: bytes) -> tuple[Any, bool, int]:
     """The COMMIT that counts, whether the file is sealed, the end of the committed part."""
     top = len(data) // 64 * 64 - 64
@@ -160,11 +167,14 @@ def last_commit(data: Data, uuid: bytes) -> tuple[Any, bool, int]:
             if sealed is None:
                 raise Damaged("the COMMIT in front of FOOTER")
             return sealed, True, len(data)
-    found = (commit_at(data, at, uuid) for at in range(top, 0, -64))
-    commit = next((c for c in found if c), None)
-    if commit and not is_whole(data, commit):
-        torn, commit = commit, commit_at(data, commit.previous, uuid)
-        if torn.previous and commit is None:
+    named = 0
+    commit = commit_below(data, len(data), uuid)
+    while commit and commit.own > named and not is_whole(data, commit):
+        named = max(named, commit.previous)
+        commit = commit_below(data, commit.own, uuid)
+    if named and (commit is None or commit.own <= named):
+        commit = commit_at(data, named, uuid)
+        if commit is None:
             raise Damaged("the COMMIT before a torn transaction")
     if commit is None:
         raise Refused("no COMMIT verifies")
@@ -495,12 +505,16 @@ def contents(data: Data, strict: bool) -> dict[str, Any]:
     version = int.from_bytes(data[8:12], "little")
     if version != 1:
         raise Refused(f"major version {version}")
-    header = unpacked(record(data, 64), HEADER, "HEADER")
+    head = record(data, 64)
+    header = unpacked(head, HEADER, "HEADER")
     if header["incompatible"]:
         raise Refused(f"features {header['incompatible']}")
     last, sealed, end = last_commit(data, header["uuid"])
     commits = chain(data, last, header["uuid"])
-    schema = checked(unpacked(record(data, last.schema), SCHEMA, "SCHEMA"))
+    place = record(data, last.schema)
+    schema = checked(unpacked(place, SCHEMA, "SCHEMA"))
+    need(last.schema == padded(head.end), "SCHEMA is not the record behind HEADER")
+    need(last.metadata == padded(place.end), "METADATA is not the record behind SCHEMA")
     samples, lost = frames_of(data, commits, schema)
     checkpoints = checkpoints_of(data, commits, lost)
     metadata = tree_at(data, last.metadata, METADATA, lost)

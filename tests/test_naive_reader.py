@@ -21,7 +21,7 @@ from stepson.codecs.linear import fits
 from stepson.schema import DTYPES
 from tests import naive_reader
 from tests.naive_reader import Damaged, Refused
-from tests.stepson.files import create, flipped, write
+from tests.stepson.files import create, flipped, frame, write
 
 SHAPES: list[tuple[str | int, ...]] = [(), (3,), (2, 2), ("atom",), ("atom", 3)]
 FLOATS = ("float16", "float32", "float64")
@@ -311,6 +311,29 @@ def test_a_last_transaction_that_does_not_verify_is_torn(tmp_path: Path) -> None
         assert found["torn_bytes"] == (0 if padding else len(data) - start)
         assert found["frames"] == (20 if padding else 10)
         assert not padding or naive_reader.read(data)["digest"] == found["digest"]
+
+
+def grown(path: Path, base: bytes, steps: range) -> bytes:
+    """`base` after one more transaction, killed."""
+    path.write_bytes(base)
+    writer = stepson.open(path, "a", threaded=False, commit="manual")
+    for step in steps:
+        writer.append(step, **frame(step))
+    writer.commit()
+    writer.abandon()
+    return path.read_bytes()
+
+
+def test_a_commit_of_an_earlier_life_hides_none(tmp_path: Path) -> None:
+    path = tmp_path / "md.son"
+    write(path, [range(20)], seal=False)
+    base = path.read_bytes()
+    before, now = (grown(path, base, range(20, n, 2)) for n in (400, 30))
+    path.write_bytes(now + before[len(now) :])
+    found = agree(path)
+    assert found is not None
+    assert found["frames"] == 15
+    assert found["torn_bytes"] == len(before) - len(now)
 
 
 def test_damage_is_told_apart(sound: bytes) -> None:
