@@ -18,6 +18,7 @@ from stepson.errors import (
 )
 from stepson.files import create, open, open_many
 from stepson.frame import Frame
+from stepson.recover import Recovery, recover
 from stepson.schema import Field
 from stepson.seams import Gap, Overlap
 from stepson.trajectory import Trajectory
@@ -34,6 +35,7 @@ __all__ = [
     "Frame",
     "Gap",
     "Overlap",
+    "Recovery",
     "RemoteError",
     "SchemaError",
     "SeriesWarning",
@@ -47,6 +49,7 @@ __all__ = [
     "create",
     "open",
     "open_many",
+    "recover",
 ]
 
 __version__ = "0.1.0"

@@ -4,7 +4,7 @@ Small fields come first. Per-atom fields above 4 MiB are cut into tiles of atoms
 along time. The codec of a field is chosen by trial on its first chunk and kept.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,7 @@ class Encoder:
         self._schema = schema
         self._verify = verify
         self._plans: dict[str, chunk.Plan] = {}
+        self._copied: dict[str, str] = {}
         self.raw = np.zeros(len(schema.fields), np.int64)
         """Bytes handed over so far, by field."""
         self.stored = np.zeros(len(schema.fields), np.int64)
@@ -75,7 +76,7 @@ class Encoder:
     @property
     def codecs(self) -> dict[str, str]:
         """The codec of each field that has had samples."""
-        return {name: plan.codec for name, plan in self._plans.items()}
+        return {**{name: plan.codec for name, plan in self._plans.items()}, **self._copied}
 
     def pack(self, samples: Samples) -> tuple[dict[str, Any], list[bytes]]:
         """The map and the payload of a BLOCK or SCALARS."""
@@ -97,6 +98,31 @@ class Encoder:
             "chunks": payload.chunks,
         }
         return content, payload.parts
+
+    def assemble(
+        self,
+        steps: Sequence[Steps],
+        copies: Sequence[tuple[dict[str, Any], chunk.Chunk]],
+        values: Mapping[str, Array],
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        """As `pack`, where some fields are chunks already.
+
+        Args:
+            steps: of the samples, for each cadence.
+            copies: field, samples and atoms of each such chunk, and the chunk.
+            values: the other fields.
+        """
+        content, parts = self.pack(Samples(tuple(steps), values))
+        start, added = sum(map(len, parts)), _Payload()
+        added.length = start
+        fields = self._schema.fields
+        for place, encoded in sorted(copies, key=lambda c: not fields[c[0]["field"]].small):
+            added.add(place, encoded)
+            self.raw[place["field"]] += encoded.info["raw"]
+            self.stored[place["field"]] += len(encoded.data)
+            self._copied[fields[place["field"]].name] = encoded.info["codec"]
+        content["chunks"] += added.chunks
+        return content, [*parts, *added.parts]
 
     def _pack_runs(
         self, payload: _Payload, steps: Sequence[Steps]

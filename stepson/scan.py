@@ -108,6 +108,8 @@ def read_record(
     kind: RecordType | None = None,
     end: int | None = None,
     guess: int = HEAD_GUESS,
+    *,
+    aligned: bool = True,
 ) -> Record:
     """Read the head of the record at `offset`.
 
@@ -117,11 +119,12 @@ def read_record(
         kind: what it must be, if that is known.
         end: of the bytes that may be believed; default: of the source.
         guess: bytes of the first read; a longer head costs a second one.
+        aligned: refuse one that has moved away from a multiple of 64.
 
     Raises:
         FormatError: there is no such record.
     """
-    if offset % ALIGNMENT or offset <= 0:
+    if (aligned and offset % ALIGNMENT) or offset <= 0:
         raise FormatError("records start on multiples of 64", offset=offset)
     data = source.read_at(offset, guess)
     prefix = Prefix.unpack(data, offset)

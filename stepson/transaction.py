@@ -23,7 +23,8 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from crc32c import crc32c
 
-from stepson.block import Samples, gather_small
+from stepson.block import Array, Samples, Steps, gather_small
+from stepson.chunk import Chunk
 from stepson.encoder import Encoder
 from stepson.errors import WriterError
 from stepson.growth import Growth
@@ -214,6 +215,16 @@ class Appender:
     def block(self, samples: Samples) -> None:
         """Append a BLOCK; it is visible after the next `commit`."""
         content, parts = self._encoder.pack(samples)
+        self._growth.add_block(self.record(RecordType.BLOCK, content, parts), content)
+
+    def copied_block(
+        self,
+        steps: Sequence[Steps],
+        copies: Sequence[tuple[dict[str, Any], Chunk]],
+        values: Mapping[str, Array],
+    ) -> None:
+        """Append a BLOCK of chunks from another file; see `Encoder.assemble`."""
+        content, parts = self._encoder.assemble(steps, copies, values)
         self._growth.add_block(self.record(RecordType.BLOCK, content, parts), content)
 
     def write_checkpoint(

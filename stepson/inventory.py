@@ -1,0 +1,415 @@
+"""What there is in a file of which anything may be damaged: the first pass of `recover`.
+
+Theory of operation. The chain of COMMITs is followed back from the last one that counts,
+and over its breaks (`stepson.resync.before`). Then all is read once, from old to new:
+
+- a transaction whose COMMIT is on the chain was committed: its records count, each by its
+  own checksums;
+- what stands in a break may have been committed or be torn. TABLEs and INDEXes behind it
+  name the blocks that were committed; where none of them tells, a block counts unless a
+  later one starts before its end, as the block of a run that was killed and repeated does;
+- a block that TABLE or INDEX names, and that is not where it should be, is lost, and its
+  entry says which steps; where none tells, the blocks around the hole do.
+
+Nothing is decoded. Memory is about 200 bytes for each block.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from stepson.block import Block
+from stepson.damage import Damage
+from stepson.errors import FormatError
+from stepson.index import Column, Entries, IndexRecord
+from stepson.records import MAGIC_SIZE, RecordType
+from stepson.resync import Hole, Placed, bad_chunks, before, is_whole, pieces, placed_at
+from stepson.salvage import Filler
+from stepson.scan import Record
+from stepson.schema import Schema
+from stepson.source import Source
+from stepson.table import Table
+
+__all__ = ["Inventory", "Item", "chain", "take_stock"]
+
+Progress = Callable[[int], None]
+START = {RecordType.HEADER, RecordType.SCHEMA, RecordType.METADATA}
+MARKS = {RecordType.TABLE, RecordType.COMMIT, RecordType.FOOTER}
+
+
+class Item(NamedTuple):
+    """Something that goes into the new file, or is missing there."""
+
+    place: int
+    kind: str
+    """block, lost (a block), checkpoint, note, end (of a transaction)."""
+    first: int = 0
+    end: int = 0
+    certain: bool = True
+    """On the chain, or named by a TABLE or INDEX on it."""
+
+
+@dataclass
+class _Doubt:
+    """What was passed since something was missing, until a TABLE tells what it was."""
+
+    since: int
+    """Where it started, in offsets of before."""
+    place: int
+    seen: dict[int, int] = field(default_factory=dict)
+    """Blocks by their offset: the number of the item."""
+    open: bool = True
+    """No TABLE has told yet."""
+
+
+@dataclass
+class Inventory:
+    """See the module."""
+
+    source: Source
+    schema: Schema
+    filler: Filler
+    items: list[Item] = field(default_factory=list)
+    bad: dict[int, frozenset[int]] = field(default_factory=dict)
+    """By the place of a block: numbers of its chunks that do not verify."""
+    damages: list[Damage] = field(default_factory=list)
+    checkpoints_lost: set[int] = field(default_factory=set)
+    skipped: int = 0
+    """Bytes without a sound head, in what was committed."""
+    repeated: int = 0
+    """Blocks of interrupted writes that were repeated later."""
+    unknown: int = 0
+    """Records of unknown or private types."""
+
+    def __post_init__(self) -> None:
+        self._doubt: _Doubt | None = None
+        self._points: set[int] = set()
+        self._claims: list[tuple[int, int, int]] = []
+        self._hollow = -1
+        self._shift = 0
+
+    def transaction(self, this: Placed) -> None:
+        """Take what belongs to a COMMIT of the chain."""
+        start, self._shift = max(this.start, MAGIC_SIZE), this.shift
+        self._hollow = -1
+        for piece in pieces(self.source, start, this.place):
+            self._take(piece, certain=True)
+        if self._hollow >= 0:
+            commit = this.commit
+            self._claims.append((commit.first_step, commit.end_step, self._hollow))
+        self.items.append(Item(this.place, "end"))
+
+    def between(self, earlier: Placed | None, this: Placed) -> None:
+        """Take what stands in a break of the chain, between two COMMITs on it."""
+        start, done, shift = MAGIC_SIZE, 0, 0
+        if earlier is not None:
+            start, done, shift = earlier.end, earlier.commit.end_step, earlier.shift
+        stop, shifts = this.start, (shift, this.shift)
+        self._claims.append((done, this.commit.first_step, start))
+        self._doubt = self._doubt or _Doubt(start - shifts[0], start)
+        self._shift = this.shift
+        for piece in pieces(self.source, start, stop, careful=True):
+            for shift in dict.fromkeys(shifts):
+                if isinstance(piece, Record) and piece.prefix.type == RecordType.BLOCK:
+                    self._doubt.seen[piece.offset - shift] = len(self.items)
+            self._take(piece, certain=False)
+
+    def torn(self, start: int, stop: int) -> None:
+        """Take the whole blocks of a part that was never committed."""
+        for piece in pieces(self.source, start, stop, careful=True):
+            if isinstance(piece, Hole) or piece.prefix.type != RecordType.BLOCK:
+                continue
+            if is_whole(self.source, piece):
+                self._block(piece, certain=False)
+        self.items.append(Item(stop, "end"))
+
+    def _take(self, piece: Record | Hole, *, certain: bool) -> None:
+        if isinstance(piece, Hole):
+            self._hole(piece)
+            return
+        kind = piece.prefix.type
+        if kind == RecordType.BLOCK:
+            if self._doubt is not None and certain:
+                self._doubt.seen[piece.offset - self._shift] = len(self.items)
+            self._block(piece, certain)
+        elif kind == RecordType.CHECKPOINT:
+            self._checkpoint(piece, certain)
+        elif kind == RecordType.SCALARS:
+            self._scalars(piece)
+        elif kind in (RecordType.TABLE, RecordType.INDEX) and certain:
+            self._learn(piece)  # those of a torn part would name what is torn
+        elif kind == RecordType.NOTE:
+            self.items.append(Item(piece.offset, "note"))
+        elif kind not in START and kind not in MARKS:
+            self.unknown += 1
+        if kind in MARKS:
+            self.items.append(Item(piece.offset, "end"))
+
+    def _hole(self, hole: Hole) -> None:
+        name = "a record" if hole.kind is None else _name(hole.kind)
+        what = f"the head of {name} does not verify"
+        size = hole.end - hole.start
+        self.damages.append(
+            replace(Damage.of(hole.error, bytes=size), what=what, offset=hole.start)
+        )
+        self.skipped += size
+        self._doubt = self._doubt or _Doubt(hole.start - self._shift, hole.start)
+        if hole.kind in (None, RecordType.BLOCK):
+            self._hollow = hole.start
+
+    def _block(self, record: Record, certain: bool) -> None:
+        try:
+            block = Block(record, self.schema)
+            chunks = block.chunks
+        except FormatError as error:
+            self._hole(Hole(record.offset, record.end, RecordType.BLOCK, error))
+            return
+        place = record.offset
+        bad = bad_chunks(self.source, record)
+        if bad:
+            self.bad[place] = frozenset(bad)
+        found = (c for each in chunks.values() for c in each)
+        numbered = {id(info): n for n, info in enumerate(record.map["chunks"])}
+        for each in found:
+            if numbered[id(each.info)] in bad:
+                actual = bad[numbered[id(each.info)]]
+                self.damages.append(chunk_damage(block, each.info, actual))
+        self.items.append(Item(place, "block", block.first, block.end, certain))
+
+    def _checkpoint(self, record: Record, certain: bool) -> None:
+        step = record.map.get("step")
+        if type(step) is int and is_whole(self.source, record):
+            self._points.add(step)
+            self.items.append(Item(record.offset, "checkpoint", step, step, certain))
+            return
+        self.damages.append(
+            Damage("a checkpoint does not verify", record.offset, record.prefix.length)
+        )
+        if type(step) is int:
+            self.checkpoints_lost.add(step)
+
+    def _scalars(self, record: Record) -> None:
+        try:
+            block = Block(record, self.schema)
+        except FormatError as error:
+            self._hole(Hole(record.offset, record.end, RecordType.SCALARS, error))
+            return
+        if not is_whole(self.source, record):
+            what = "a copy of the small fields (SCALARS) does not verify"
+            size = record.prefix.payload_length
+            self.damages.append(Damage(what, record.payload, size))
+        self.filler.add(block)
+
+    def _learn(self, record: Record) -> None:
+        """Where something was missing: what TABLE or INDEX says should have been there."""
+        doubt = self._doubt
+        if doubt is None:
+            return
+        cadences = len(self.schema.cadences)
+        try:
+            if record.prefix.type == RecordType.TABLE:
+                entries = Table.from_map(record.map, self.schema, record.offset).entries
+            else:
+                index = IndexRecord.from_map(record.map, cadences, record.offset)
+                entries = index.entries if index.level == 0 else Entries.of([], cadences)
+        except FormatError:
+            return
+        for row in entries.rows:
+            self._row(doubt, row)
+        if len(entries):
+            self._drop_torn(doubt, entries)
+        if record.prefix.type == RecordType.TABLE:
+            self._doubt = None
+
+    def _row(self, doubt: _Doubt, row: Any) -> None:
+        offset, point = int(row[Column.RECORD]), int(row[Column.CHECKPOINT])
+        first, end = int(row[Column.FIRST]), int(row[Column.END])
+        if offset >= doubt.since and offset not in doubt.seen:
+            self.items.append(Item(doubt.place, "lost", first, end))
+            self._name(offset + self._shift, first, end)
+            doubt.seen[offset] = len(self.items) - 1
+        elif offset in doubt.seen:
+            number = doubt.seen[offset]
+            self.items[number] = self.items[number]._replace(certain=True)
+        step = int(row[Column.CHECKPOINT_STEP])
+        if point >= doubt.since and step not in self._points:
+            self.checkpoints_lost.add(step)
+
+    def _drop_torn(self, doubt: _Doubt, entries: Entries) -> None:
+        """Blocks among those of a TABLE that it does not name were never committed."""
+        named = set(entries.rows[:, Column.RECORD].tolist())
+        low, high = min(named - {0}, default=0), max(named)
+        for offset, number in doubt.seen.items():
+            if low <= offset <= high and offset not in named:
+                item = self.items[number]
+                if item.kind == "block" and not item.certain:
+                    self.items[number] = item._replace(kind="torn")
+
+    def _name(self, place: int, first: int, end: int) -> None:
+        """Say which steps a hole took, or that a block is missing."""
+        for number, each in enumerate(self.damages):
+            if each.offset == place and each.first_step is None:
+                named = replace(each, first_step=first, last_step=end - 1)
+                self.damages[number] = named
+                return
+        self.damages.append(Damage("a block is lost", None, 0, None, first, end - 1))
+
+    def settle(self) -> None:
+        """Put everything in order, drop what was repeated, name holes nobody told of."""
+        lost = [item for item in self.items if item.kind == "lost"]
+        rest = [item for item in self.items if item.kind not in ("lost", "torn")]
+        kept = self._in_order(sorted(rest, key=lambda each: each.place))
+        kept = self._without_torn_checkpoints(kept)
+        blocks = [item for item in kept if item.kind == "block"]
+        self.items = kept
+        for item in lost:
+            self._insert(blocks, item)
+        self._name_holes(blocks)
+        self.items.sort(key=lambda each: (each.place, each.first))
+        self.checkpoints_lost -= self._points
+
+    def _in_order(self, items: list[Item]) -> list[Item]:
+        """Without blocks that a later one repeats, and those that come too late."""
+        kept: list[Item] = []
+        blocks: list[int] = []
+        for item in items:
+            if item.kind == "block":
+                while blocks and kept[blocks[-1]].end > item.first:
+                    last = kept[blocks[-1]]
+                    if last.certain:
+                        break
+                    kept[blocks.pop()] = last._replace(kind="torn")
+                    self.repeated += 1
+                if blocks and kept[blocks[-1]].end > item.first:
+                    self.repeated += 1
+                    continue
+                blocks.append(len(kept))
+            kept.append(item)
+        return [item for item in kept if item.kind != "torn"]
+
+    def _without_torn_checkpoints(self, items: list[Item]) -> list[Item]:
+        """Without those of a run that was repeated from before them; steps ascend."""
+        later, last, kept = 2**63, 2**63, []
+        for item in reversed(items):
+            if item.kind == "block":
+                later = item.first
+            if item.kind == "checkpoint":
+                if item.first > last or (not item.certain and item.first >= later):
+                    self._points.discard(item.first)
+                    continue
+                last = item.first
+            kept.append(item)
+        return kept[::-1]
+
+    def _insert(self, blocks: list[Item], item: Item) -> None:
+        """Put a lost block in front of the block that follows it in time."""
+        number = bisect_left(blocks, item.end, key=lambda each: each.first)
+        before = blocks[number - 1].end if number else 0
+        if before <= item.first:
+            place = blocks[number].place - 1 if number < len(blocks) else self.source.size
+            self.items.append(item._replace(place=place))
+
+    def _name_holes(self, blocks: list[Item]) -> None:
+        """Steps that the COMMITs around a hole speak of, neither here nor named lost."""
+        lost = [item for item in self.items if item.kind == "lost"]
+        known = sorted((item.first, item.end) for item in (*blocks, *lost))
+        for first, end, hole in self._claims:
+            number = bisect_left(known, first, key=lambda each: each[1])
+            for a, b in [*known[number:], (end, end)]:
+                if self._any_due(first, min(a, end)):
+                    item = Item(hole, "lost", first, min(a, end))
+                    self._insert(blocks, item)
+                    self._name(hole, item.first, item.end)
+                first = max(first, b)
+                if first >= end:
+                    break
+
+    def _any_due(self, first: int, end: int) -> bool:
+        """Whether a regular field has samples in ``[first, end)``, or any field may."""
+        groups = self.schema.cadences
+        regular = [each for each in groups if each.every is not None]
+        if not regular:
+            return first < end
+        return any(first + (c.offset - first) % (c.every or 1) < end for c in regular)
+
+
+def chunk_damage(block: Block, info: Mapping[str, Any], actual: int | None) -> Damage:
+    """What is wrong with a chunk of a block, and whose samples it held."""
+    number, fields = info.get("field"), block.schema.fields
+    return Damage(
+        "a chunk does not verify",
+        block.record.payload + info["offset"],
+        info["size"],
+        None if number is None else fields[number].name,
+        block.first,
+        block.end - 1,
+        info.get("crc32c"),
+        actual,
+    )
+
+
+def _name(kind: int) -> str:
+    try:
+        return f"a {RecordType(kind).name}"
+    except ValueError:
+        return "a record of unknown type"
+
+
+def chain(
+    source: Source, uuid: bytes, last: Placed
+) -> Iterator[tuple[Placed, Placed | None, FormatError | None]]:
+    """The COMMITs from old to new; memory is 9 bytes for each.
+
+    Yields:
+        each one, the one before it (None: there is none), and what is wrong between them.
+    """
+    places = array("q", [last.place])
+    wrong: dict[int, FormatError] = {}
+    this: Placed | None = last
+    while this is not None:
+        earlier, error = before(source, uuid, this)
+        if error is not None:
+            wrong[this.place] = error
+        if earlier is not None:
+            places.append(earlier.place)
+        this = earlier
+    earlier = None
+    for place in reversed(places):
+        this = placed_at(source, place, uuid)
+        yield this, earlier, wrong.get(place)
+        earlier = this
+
+
+def take_stock(
+    source: Source,
+    uuid: bytes,
+    schema: Schema,
+    last: Placed | None,
+    *,
+    torn: tuple[int, int] | None,
+    progress: Progress,
+) -> Inventory:
+    """Read a whole file.
+
+    Args:
+        source: of the file.
+        uuid: of the file.
+        schema: of the file, or of one with the same fields.
+        last: the COMMIT that counts; None: there is none.
+        torn: a range whose whole blocks are wanted, too.
+        progress: called with the place that was reached.
+    """
+    found = Inventory(source, schema, Filler(source, schema))
+    for this, earlier, error in () if last is None else chain(source, uuid, last):
+        if error is not None:
+            what = "the COMMIT before it is not where a COMMIT says"
+            found.damages.append(replace(Damage.of(error), what=f"{what}: {error.what}"))
+            found.between(earlier, this)
+        found.transaction(this)
+        progress(this.end)
+    if torn is not None:
+        found.torn(*torn)
+    found.settle()
+    return found

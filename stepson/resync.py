@@ -1,0 +1,231 @@
+"""Records and COMMITs where the file no longer says where they are.
+
+Records follow one another by their lengths. Where a head is damaged, or bytes were lost or
+added, the next one is searched by its first four bytes at any byte, and believed when its
+checksums are right. A COMMIT carries its own offset, so where it stands elsewhere, the
+difference says by how much everything around it has moved.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from stepson.errors import FormatError
+from stepson.records import (
+    COMMIT_SIZE,
+    PREFIX_SIZE,
+    RECORD_MAGIC,
+    Commit,
+    Prefix,
+    RecordType,
+)
+from stepson.scan import PIECE, Record, payload_crc, read_record
+from stepson.source import Source
+
+__all__ = [
+    "Hole",
+    "Placed",
+    "bad_chunks",
+    "before",
+    "commits_before",
+    "is_whole",
+    "pieces",
+    "placed_at",
+    "sound_transaction",
+]
+
+SIGN = RECORD_MAGIC.to_bytes(4, "little")
+
+
+class Hole(NamedTuple):
+    """Bytes that are no record, or one whose head does not verify."""
+
+    start: int
+    end: int
+    kind: int | None
+    """Type of the record, where its prefix is sound and its map is not."""
+    error: FormatError
+    """What is wrong at `start`."""
+
+
+def pieces(
+    source: Source, start: int, end: int, *, careful: bool = False
+) -> Iterator[Record | Hole]:
+    """Everything between two places, in order: records with sound heads, and holes.
+
+    Args:
+        source: of the file.
+        start: of the first record.
+        end: behind the last one.
+        careful: look for other records inside of one whose payload is damaged: a write that
+            was interrupted left its length, and what follows stands within it.
+    """
+    while start < end:
+        found = _piece(source, start, end)
+        yield found
+        start = found.end
+        if careful and isinstance(found, Record) and not is_whole(source, found):
+            start = _next_record(source, found.payload, min(found.end, end))
+
+
+def _piece(source: Source, start: int, end: int) -> Record | Hole:
+    kind = None
+    try:
+        record = read_record(source, start, end=end, aligned=False)
+        kind = record.prefix.type
+        if record.map is not None:
+            return record
+    except FormatError as error:
+        stop = _next_record(source, start + 1, end) if kind is None else record.end
+        return Hole(start, stop, kind, error)
+    raise AssertionError
+
+
+def _next_record(source: Source, start: int, end: int) -> int:
+    """Where the next record with a sound head starts; `end` where there is none."""
+    while start < end:
+        length = min(PIECE, end - start)
+        data = source.read_at(start, length)
+        place = data.find(SIGN)
+        while place >= 0:
+            if _is_record(source, start + place, end):
+                return start + place
+            place = data.find(SIGN, place + 1)
+        start += max(1, length - len(SIGN) + 1) if length == PIECE else length
+    return end
+
+
+def _is_record(source: Source, place: int, end: int) -> bool:
+    try:
+        record = read_record(source, place, end=end, aligned=False)
+        return record.map is not None
+    except FormatError:
+        return False
+
+
+def is_whole(source: Source, record: Record) -> bool:
+    """Whether every chunk of a record verifies."""
+    return not bad_chunks(source, record)
+
+
+def bad_chunks(source: Source, record: Record) -> dict[int, int | None]:
+    """The chunks of a record that do not verify, by their number in its map.
+
+    Returns:
+        for each the checksum that its bytes have; None where they cannot be read.
+    """
+    found: dict[int, int | None] = {}
+    chunks = record.map.get("chunks")
+    for number, each in enumerate(chunks if isinstance(chunks, list) else ()):
+        try:
+            actual = crc32c(record.read(source, each["offset"], each["size"]))
+            if actual != each["crc32c"]:
+                found[number] = actual
+        except (FormatError, TypeError, KeyError):
+            found[number] = None
+    return found
+
+
+class Placed(NamedTuple):
+    """A COMMIT, and where it stands."""
+
+    commit: Commit
+    place: int
+
+    @property
+    def shift(self) -> int:
+        """Bytes by which it has moved."""
+        return self.place - self.commit.offset
+
+    @property
+    def start(self) -> int:
+        """Where its transaction starts now."""
+        return self.commit.start + self.shift
+
+    @property
+    def end(self) -> int:
+        """Where the next record starts now."""
+        return self.place + COMMIT_SIZE
+
+
+def placed_at(source: Source, place: int, uuid: bytes | None) -> Placed:
+    """The COMMIT at a place, wherever it stood when it was written.
+
+    Args:
+        source: of the file.
+        place: where it is now.
+        uuid: of the file; None: any.
+
+    Raises:
+        FormatError: there is none.
+    """
+    data = source.read_at(place, COMMIT_SIZE)
+    prefix = Prefix.unpack(data, place)
+    if prefix.type != RecordType.COMMIT or len(data) < COMMIT_SIZE:
+        raise FormatError("no COMMIT starts here", offset=place)
+    offset = int.from_bytes(data[PREFIX_SIZE + 16 : PREFIX_SIZE + 24], "little")
+    own = data[PREFIX_SIZE : PREFIX_SIZE + 16] if uuid is None else uuid
+    return Placed(Commit.unpack(data, offset, own), place)
+
+
+def commits_before(source: Source, end: int, uuid: bytes | None) -> Iterator[Placed]:
+    """All COMMITs that end at `end` or before, from the last to the first."""
+    overlap = len(SIGN) - 1
+    while end > 0:
+        start = max(0, end - PIECE)
+        data = source.read_at(start, end - start)
+        place = data.rfind(SIGN)
+        while place >= 0:
+            try:
+                if start + place + COMMIT_SIZE <= source.size:
+                    yield placed_at(source, start + place, uuid)
+            except FormatError:
+                pass
+            place = data.rfind(SIGN, 0, place + overlap)
+        if start == 0:
+            return
+        end = start + overlap
+
+
+def before(
+    source: Source, uuid: bytes, this: Placed
+) -> tuple[Placed | None, FormatError | None]:
+    """The COMMIT before one: where it says, else the next that can have been on the chain.
+
+    A whole COMMIT may stand in a part that is torn. Its number is that of the damaged one
+    that replaced it, or higher, so only one with a lower number is taken.
+
+    Returns:
+        it, or None where the chain starts; and what is wrong with the chain here.
+    """
+    commit, error = this.commit, None
+    if commit.previous == 0:
+        return None, None
+    for shift in dict.fromkeys((this.shift, 0)):
+        try:
+            found = placed_at(source, commit.previous + shift, uuid)
+            if found.commit.digest == commit.chain:
+                return found, None
+            raise FormatError("a COMMIT is not the one before", offset=found.place)
+        except FormatError as wrong:
+            error = error or wrong
+    for found in commits_before(source, this.start, uuid):
+        if found.commit.commits < commit.commits - 1:
+            return found, error
+    return None, error
+
+
+def sound_transaction(source: Source, this: Placed) -> bool:
+    """Whether heads and payloads of a transaction are those that its COMMIT vouches for."""
+    if this.shift == 0:
+        heads = payloads = 0
+        for piece in pieces(source, this.start, this.place):
+            if isinstance(piece, Hole):
+                return False
+            heads = crc32c(piece.head, heads)
+            payloads = payload_crc(source, piece, payloads)
+        return (heads, payloads) == (this.commit.heads_crc, this.commit.payloads_crc)
+    moved = replace(this.commit, start=this.start, offset=this.place)
+    return sound_transaction(source, Placed(moved, this.place))
