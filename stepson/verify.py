@@ -63,6 +63,8 @@ def verify(
         on_progress: called with bytes done and bytes to do.
     """
     result = Verification()
+    if opened.tail.damage is not None:
+        result.damages.append(opened.tail.damage)
     for commit in _commits(opened, result):
         result.commits += 1
         _check_commit(opened, commit, deep, result)
