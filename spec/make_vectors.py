@@ -4,9 +4,12 @@ Without a folder those in ``spec/vectors`` are written anew, except for what rel
 versions wrote. The bytes come from ``spec/generator``, which does not use the library.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import blosc2
 
 from spec.generator import (
     cases_codecs,
@@ -32,8 +35,15 @@ def vectors() -> Iterator[Vector]:
         yield from module.cases()
 
 
+def compressor() -> dict[str, str]:
+    """What compresses the chunks; another version may make other bytes of them."""
+    return {"blosc2": blosc2.blosclib_version.split()[0]}
+
+
 def main(folder: str = str(VECTORS)) -> None:
     """Write all folders."""
+    text = json.dumps(compressor()) + "\n"
+    (Path(folder) / "made-with.json").write_text(text, encoding="utf-8")
     for each in vectors():
         each.write(Path(folder))
 

@@ -11,7 +11,7 @@ from stepson.index import Column
 from stepson.opening import Opened
 from stepson.records import RecordType
 from stepson.scan import read_record
-from stepson.tree import unpack_tree
+from stepson.tree import unpack_checkpoint
 
 __all__ = ["read_checkpoint"]
 
@@ -46,7 +46,7 @@ def read_checkpoint(opened: Opened, step: int | None) -> dict[str, Any]:
 def _read(opened: Opened, offset: int) -> dict[str, Any]:
     end = opened.tail.commit.end
     record = read_record(opened.source, offset, RecordType.CHECKPOINT, end)
-    return unpack_tree(opened.source, record)
+    return unpack_checkpoint(opened.source, record)
 
 
 def _place(opened: Opened, step: int | None) -> tuple[int, int]:

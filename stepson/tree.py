@@ -19,7 +19,7 @@ from stepson.errors import FormatError, SchemaError
 from stepson.scan import Record
 from stepson.source import Source
 
-__all__ = ["Lazy", "pack_tree", "unpack_tree"]
+__all__ = ["Lazy", "pack_tree", "unpack_checkpoint", "unpack_tree"]
 
 ARRAY, TEXT, BYTES = 1, 2, 3
 INLINE = 1024
@@ -182,3 +182,15 @@ def unpack_tree(source: Source, record: Record) -> dict[str, Any]:
         FormatError: it is not valid, or a checksum fails (`DamagedError`).
     """
     return dict(Lazy(source, record).items())
+
+
+def unpack_checkpoint(source: Source, record: Record) -> dict[str, Any]:
+    """The tree of a CHECKPOINT with ``"step"`` in it, which stands beside the tree.
+
+    Raises:
+        FormatError: it is not valid, or a checksum fails (`DamagedError`).
+    """
+    step = record.map.get("step")
+    if type(step) is not int or step < 0:
+        raise FormatError("a CHECKPOINT without its step", offset=record.offset)
+    return {**unpack_tree(source, record), "step": step}

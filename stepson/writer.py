@@ -25,7 +25,7 @@ from stepson.records import RecordType
 from stepson.scan import read_record
 from stepson.schema import Field
 from stepson.transaction import Appender
-from stepson.tree import pack_tree, unpack_tree
+from stepson.tree import pack_tree, unpack_checkpoint
 from stepson.worker import Worker
 
 __all__ = ["Writer"]
@@ -300,7 +300,7 @@ class Writer:
         record = read_record(
             sink, offset, RecordType.CHECKPOINT, self._appender.committed.end
         )
-        return unpack_tree(sink, record)
+        return unpack_checkpoint(sink, record)
 
     def trajectory(self) -> Any:
         """A reader (`Trajectory`) of what is committed now."""

@@ -1,0 +1,420 @@
+"""The vectors of the specification against reader, naive reader and writer; the runner."""
+
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stepson
+from spec import make_vectors
+from stepson.conformance import __main__ as runner
+from stepson.conformance.compare import judge
+from stepson.conformance.reading import describe
+from stepson.conformance.vectors import Case, cases, default_folder
+from stepson.errors import DamageWarning, FormatError, StepsonError
+from stepson.files import resume, start
+from stepson.opening import Header
+from stepson.schema import Field, Schema
+from stepson.source import Bytes
+from stepson.trajectory import Trajectory
+from tests.naive_reader import Refused, summary
+from tests.stepson.files import FIELDS, Memory, frame
+
+FOLDER = default_folder()
+LARGE = "beyond-4-gib"
+MAGIC_ZEROS = ("zeros", "zeros-end")
+REFUSED_ENTIRELY = {
+    *(
+        f"flips-{s}/MAGIC-{n}"
+        for s in ("sealed", "unsealed")
+        for n in ("zeros", "zeros-end")
+    ),
+    "hostile-tables/table-last-missing",
+    *(f"hostile-tables/footer-roots-{n}" for n in ("none", "out-of-order", "beyond")),
+}
+"""Damaged files of which this reader says nothing, though something could be read."""
+
+
+@cache
+def by_folder() -> dict[str, list[Case]]:
+    found: dict[str, list[Case]] = {}
+    for case in cases(FOLDER):
+        found.setdefault(case.folder.relative_to(FOLDER).as_posix(), []).append(case)
+    return found
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    return tmp_path / "file.son"
+
+
+@pytest.fixture(autouse=True)
+def told() -> Iterator[None]:
+    """Damage that costs nothing is told, which is right."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DamageWarning)
+        yield
+
+
+def ours(path: Path) -> dict[str, Any]:
+    try:
+        with stepson.open(path) as trajectory:
+            return describe(trajectory)
+    except StepsonError as error:
+        return {"refused": str(error)}
+
+
+def naive(path: Path) -> dict[str, Any]:
+    try:
+        return summary(str(path))
+    except Refused as error:
+        return {"refused": str(error)}
+
+
+@pytest.mark.parametrize("folder", by_folder())
+def test_stepson_reads_and_refuses(folder: str, scratch: Path) -> None:
+    wrong = {}
+    for case in by_folder()[folder]:
+        answer = ours(case.place(scratch))
+        found = judge(case.expectations, answer)
+        verdict = case.expectations[0]["verdict"]
+        if verdict == "damaged" and ("refused" in answer) != (
+            case.name in REFUSED_ENTIRELY
+        ):
+            found.append(str(answer.get("refused", "read")))
+        if found:
+            wrong[case.name] = found
+    assert not wrong
+
+
+@pytest.mark.parametrize("folder", by_folder())
+def test_naive_reader_reads_and_refuses(folder: str, scratch: Path) -> None:
+    wrong = {}
+    for case in by_folder()[folder]:
+        found = judge(case.expectations, naive(case.place(scratch)))
+        if found:
+            wrong[case.name] = found
+    assert not wrong
+
+
+# The writer
+
+
+def next_frame(trajectory: Trajectory) -> tuple[int, dict[str, Any]]:
+    """A step behind the last one, and all fields that are due there."""
+    step = int(trajectory.steps[-1]) + 1 if len(trajectory) else 0
+    n = trajectory.n_atoms
+    values = {
+        name: np.ones(field.sample_shape(n), field.dtype)
+        for name, field in trajectory.fields.items()
+        if field.due(step) or field.every is None
+    }
+    return step, values
+
+
+def appendable() -> Iterator[Case]:
+    for case in cases(FOLDER):
+        if case.folder.name != LARGE and len(case.expectations) == 1:
+            yield case
+
+
+def test_append_keeps_every_byte_and_both_read_it(scratch: Path, tmp_path: Path) -> None:
+    done = 0
+    for case in appendable():
+        expected = case.expectations[0]
+        if expected["verdict"] != "reads" or not expected["append"]:
+            continue
+        if case.name in ("last-step", "odd-names"):
+            continue  # there is no step behind it; append(step=...) has no field "step"
+        old = case.place(scratch).read_bytes()
+        step, values = next_frame(Trajectory(Bytes(old)))
+        sink = Memory(old)
+        writer = resume(sink, tmp_path / "x.son", commit="manual", threaded=False)
+        if values:
+            writer.append(step, **values)
+        writer.close()
+        assert sink.data.startswith(old), case.name
+        (tmp_path / "new.son").write_bytes(sink.data)
+        answers = [ours(tmp_path / "new.son"), naive(tmp_path / "new.son")]
+        for answer in answers:
+            check_appended(case.name, expected, answer, step, values)
+        assert answers[0]["digest"] == answers[1]["digest"]
+        done += 1
+    assert done > 300
+
+
+def check_appended(
+    name: str, expected: Any, answer: Any, step: int, values: dict[str, Any]
+) -> None:
+    assert "refused" not in answer, (name, answer)
+    assert answer["sealed"], name
+    assert answer["torn_bytes"] == 0, name
+    assert answer["frames"] == expected["frames"] + bool(values), name
+    for field, each in expected["fields"].items():
+        got = answer["fields"][field]
+        assert got["samples"] == each["samples"] + (field in values), name
+        if field not in values:
+            assert got["sha256"] == each["sha256"], name
+        elif isinstance(got["steps"], list):
+            assert got["steps"] == [*each["steps"], step], name
+    assert answer["metadata"] == expected["metadata"], name
+    assert answer["checkpoints"] == expected["checkpoints"], name
+
+
+def test_append_refuses_what_must_not_be_appended_to(scratch: Path) -> None:
+    done = 0
+    for case in appendable():
+        expected = case.expectations[0]
+        if expected["verdict"] != "refused" and expected["append"]:
+            continue
+        old = case.place(scratch).read_bytes()
+        sink = Memory(old)
+        with pytest.raises(StepsonError):
+            resume(sink, scratch, commit="manual", threaded=False)
+        assert sink.data == old, case.name
+        done += 1
+    assert done > 60
+
+
+def test_no_step_behind_the_last_one(tmp_path: Path) -> None:
+    sink = Memory((FOLDER / "last-step" / "file.son").read_bytes())
+    writer = resume(sink, tmp_path / "x.son", commit="manual", threaded=False)
+    with pytest.raises(StepsonError):
+        writer.append(2**62, x=1.0)
+    writer.abandon()
+
+
+def test_append_behind_4_gib(tmp_path: Path) -> None:
+    (case,) = by_folder()[LARGE]
+    path = case.place(tmp_path / "large.son")
+    size = path.stat().st_size
+    with stepson.open(path, "a", threaded=False) as writer:
+        writer.append(40, positions=np.ones((2, 3), "f4"), energy=1.0)
+    assert path.stat().st_size > size > 2**32
+    for answer in (ours(path), naive(path)):
+        assert answer["fields"]["positions"]["steps"][-2:] == [36, 40]
+    path.unlink()
+
+
+def test_what_is_written_is_read_by_the_naive_reader(tmp_path: Path) -> None:
+    header = Header(bytes(16), "2026-01-01T00:00:00+00:00", "test")
+    schema = Schema((*FIELDS, Field("extra", "int16", ("atom",), "", every=None)), 3)
+    images = []
+    for _ in range(2):
+        sink = Memory()
+        numbers = np.array([1, 2, 3], np.int64)
+        metadata = {"numbers": numbers, "masses": None, "pbc": [True] * 3, "timestep": 1.0}
+        writer = start(
+            sink, tmp_path, header, schema, metadata, commit="manual", threaded=False
+        )
+        for step in range(0, 60, 2):
+            extra = {"extra": np.arange(3) - step} if step % 7 == 0 else {}
+            writer.append(step, **frame(step), **extra)
+            if step % 20 == 0:
+                writer.checkpoint({"a": [1.5, np.arange(3)]})
+                writer.commit()
+        writer.close()
+        images.append(sink.data)
+    assert images[0] == images[1]
+    path = tmp_path / "x.son"
+    path.write_bytes(images[0])
+    answer = ours(path)
+    del answer["append"]
+    assert naive(path) == answer
+    assert answer["frames"] == 30
+
+
+def test_checkpoint_has_its_step() -> None:
+    with stepson.open(FOLDER / "sealed" / "file.son") as trajectory:
+        assert trajectory.checkpoint_steps == [7, 15]
+        assert trajectory.checkpoint()["step"] == 15
+        assert trajectory.checkpoint(7)["step"] == 7
+
+
+# The generator
+
+
+def test_committed_vectors_are_what_the_generator_makes(tmp_path: Path) -> None:
+    make_vectors.main(str(tmp_path))
+    made = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    kept = {
+        path.relative_to(FOLDER)
+        for path in FOLDER.rglob("*")
+        if path.is_file()
+        and not path.relative_to(FOLDER).parts[0].startswith("written-by-")
+    } - {Path("README.md")}
+    assert made == kept
+    same = make_vectors.compressor() == json.loads((FOLDER / "made-with.json").read_text())
+    differ = [
+        name
+        for name in made
+        if (tmp_path / name).read_bytes() != (FOLDER / name).read_bytes()
+    ]
+    if same:
+        assert not differ
+    else:  # another blosc2 may compress in another way; what is read must be the same
+        for case in cases(tmp_path):
+            assert not judge(case.expectations, ours(case.place(tmp_path / "f.son")))
+
+
+def test_generator_does_not_use_the_library() -> None:
+    code = "import sys, spec.make_vectors; print('stepson' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
+# The runner
+
+
+def run(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    status = runner.main(list(arguments))
+    return status, capsys.readouterr().out
+
+
+OURS = (sys.executable, "-m", "stepson.conformance", "--read")
+
+
+@pytest.mark.parametrize("batch", [(), ("--batch",)])
+def test_runner_finds_stepson_right(
+    batch: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, text = run([*batch, "-k", "e-frame", *OURS], capsys)
+    assert status == 0, text
+    lines = text.splitlines()
+    assert "one-frame" in text
+    assert lines[-1] == f"{len(lines) - 1} of {len(lines) - 1} right"
+
+
+def program(tmp_path: Path, text: str) -> list[str]:
+    """An implementation that is wrong."""
+    path = tmp_path / "reader.py"
+    path.write_text("import json, sys, time\n" + text)
+    return [sys.executable, str(path)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("print('{}')", "frames"),
+        ("print('[]')", "no JSON object"),
+        ("print('text')", "no JSON"),
+        ("sys.exit('no')", "refused: no"),
+        ("raise ValueError('bug')", "ended with status 1: ValueError: bug"),
+        ("sys.exit(3)", "ended with status 3"),
+        ("import os; os.kill(os.getpid(), 9)", "ended with status -9"),
+        ("bytes(2**30); print(1)", "MemoryError"),
+        ("time.sleep(60)", "no answer within 0.6 s"),
+    ],
+)
+def test_runner_tells_what_is_wrong(
+    text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = program(tmp_path, text)
+    limits = ["--seconds", "0.6"] if "sleep" in text else []
+    status, out = run([*limits, "--json", "-k", "one-frame", *command], capsys)
+    (result,) = json.loads(out)
+    assert status == 1
+    assert not result["ok"]
+    assert told in "; ".join(result["differs"])
+
+
+BATCH = """
+for line in sys.stdin:
+    if "{mark}" in open(line.strip(), "rb").read().decode("latin-1"):
+        {what}
+    print(json.dumps({{"refused": "x"}}), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("sys.exit(5)", "ended with status 5"),
+        ("time.sleep(60)", "no answer within 0.6 s"),
+        ("print('half', end='', flush=True); sys.exit(0)", "ended with status 0"),
+    ],
+)
+def test_runner_goes_on_after_a_batch_that_ended(
+    what: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = program(tmp_path, BATCH.format(mark="encrypted", what=what))
+    options = ["--batch", "--seconds", "0.6", "--json", "-k", "feature-"]
+    status, out = run([*options, *command], capsys)
+    results = {each["case"]: each for each in json.loads(out)}
+    assert status == 1
+    assert len(results) == 3
+    assert told in results["feature-incompatible"]["differs"][0]
+    assert results["feature-compatible"]["differs"] == ["refused: x"]
+    assert results["feature-read-compatible"]["differs"] == ["refused: x"]
+
+
+def test_runner_without_vectors_or_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert runner.main(["--vectors", str(tmp_path), "true"]) == 1
+    assert "--vectors" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        runner.main([])
+    assert stopped.value.code == 2
+    assert runner.main(["--read"]) == 2
+
+
+def test_read_prints_one_line_where_it_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runner.main(["--read", str(FOLDER / "no-commit" / "file.son")]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert runner.main(["--read", "/nowhere/x.son"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"sealed": True}, "sealed"),
+        ({"torn_bytes": 1}, "torn_bytes"),
+        ({"frames": True}, "frames"),
+        ({"fields": {}}, "fields"),
+        ({"metadata": None}, "metadata"),
+        ({"checkpoints": [{"step": 1, "tree": {}}]}, "checkpoints"),
+        ({"checkpoints": None}, "checkpoints"),
+        ({"unreadable": [{"field": "x", "first_step": 7, "last_step": 7}]}, "unreadable"),
+        ({"append": False}, "append"),
+        ({"uuid": None}, "uuid"),
+        ({"digest": "0"}, "digest"),
+    ],
+)
+def test_every_key_is_compared(change: dict[str, Any], told: str) -> None:
+    (case,) = by_folder()["one-frame"]
+    answer = ours(case.folder / "file.son")
+    assert judge(case.expectations, answer) == []
+    (found,) = judge(case.expectations, {**answer, **change})
+    assert found.startswith(told)
+
+
+def test_every_key_of_a_field_is_compared() -> None:
+    (case,) = by_folder()["one-frame"]
+    answer = ours(case.folder / "file.son")
+    for key in ("dtype", "shape", "unit", "every", "offset", "samples", "steps", "sha256"):
+        changed = {**answer["fields"]["x"], key: "other"}
+        (found,) = judge(case.expectations, {**answer, "fields": {"x": changed}})
+        assert found.startswith(f"field x {key}")
+
+
+def test_damaged_data_that_are_returned_are_wrong() -> None:
+    case = next(c for c in by_folder()["hostile-blocks"] if c.name.endswith("runs-twice"))
+    sound = next(c for c in by_folder()["hostile-blocks"] if c.name.endswith("/sound"))
+    answer = ours(sound.place(Path("unused")))
+    assert judge(sound.expectations, answer) == []
+    assert judge(case.expectations, answer) != []
+    assert judge(case.expectations, {"refused": "damaged"}) == []
+    with pytest.raises(FormatError):
+        list(cases(Path("nowhere")))
