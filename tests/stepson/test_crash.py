@@ -380,3 +380,13 @@ def test_what_an_earlier_life_left_on_the_disk_hides_no_commit() -> None:
         image = committed + first.platter[len(committed) :]
         assert faults.state_of(image) == expected
         assert_goes_on(image, 3)
+
+
+def test_verify_tells_a_damaged_last_commit_of_a_closed_file() -> None:
+    run = recorded(4, commits=3, close=True)
+    image = bytearray(run.sink.platter)
+    place = image.rindex(b"\xd5SON\x06\x00")
+    image[place + 100] ^= 1
+    trajectory = Trajectory(Bytes(bytes(image)), faults.NOWHERE)
+    assert faults.read_state(trajectory) == run.states[-1]
+    assert not trajectory.verify().ok
