@@ -270,7 +270,7 @@ class Block:
             * (min(high, c.stop) - max(low, c.start))
             for c in chunks
         )
-        if not empty and covered != (end - begin) * (high - low):
+        if not empty and (covered != (end - begin) * (high - low) or _overlap(chunks)):
             raise self._bad("list of chunks")
 
     def _read(self, source: Source, chunks: list[_Chunk]) -> Iterator[tuple[_Chunk, bytes]]:
@@ -312,6 +312,16 @@ class Block:
             field=name,
             steps=(self.first, self.end - 1),
         )
+
+
+def _overlap(chunks: list[_Chunk]) -> bool:
+    """Whether two chunks share a sample of an atom; then others may be in none."""
+    if len(chunks) < 2:
+        return False
+    starts = np.array([(c.first, c.start) for c in chunks])
+    ends = np.array([(c.first + c.count, c.stop) for c in chunks])
+    before = (starts[:, None] < ends).all(axis=2)
+    return bool(np.count_nonzero(before & before.T) > len(chunks))
 
 
 def _end(place: _Chunk) -> int:

@@ -50,6 +50,7 @@ _MAGIC = struct.Struct("<8sII48s")
 _PREFIX = struct.Struct("<IHHIQII")
 _COMMIT = struct.Struct("<16s14QII32s52s")
 _CRC = struct.Struct("<I")
+_COMMIT_PAYLOAD = COMMIT_SIZE - PREFIX_SIZE
 
 
 class RecordType(IntEnum):
@@ -258,8 +259,7 @@ class Commit:
         """The 256 bytes on disk."""
         # not astuple: it copies each value deeply, which takes longer than all else here
         *values, sequence = (getattr(self, name) for name in self.__slots__)
-        payload = COMMIT_SIZE - PREFIX_SIZE
-        body = pack_head(RecordType.COMMIT, b"", payload, sequence) + _COMMIT.pack(
+        body = pack_head(RecordType.COMMIT, b"", _COMMIT_PAYLOAD, sequence) + _COMMIT.pack(
             *values, b""
         )
         return body + _CRC.pack(crc32c(body))
@@ -283,7 +283,8 @@ class Commit:
             DamagedError: its checksum fails.
         """
         prefix = Prefix.unpack(data, offset)
-        if prefix.type != RecordType.COMMIT or prefix.map_length or len(data) < COMMIT_SIZE:
+        lengths = prefix.map_length, prefix.payload_length, len(data) < COMMIT_SIZE
+        if prefix.type != RecordType.COMMIT or lengths != (0, _COMMIT_PAYLOAD, False):
             raise FormatError("no COMMIT starts here", offset=offset)
         (expected,) = _CRC.unpack_from(data, COMMIT_SIZE - 4)
         actual = crc32c(data[: COMMIT_SIZE - 4])

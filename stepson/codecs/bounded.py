@@ -14,6 +14,7 @@ Payload: the words of rows 1 and up, in as many bytes as the largest needs, and 
 order; then their values.
 """
 
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,6 +158,8 @@ def _restore(
 ) -> None:
     """Decode rows of a chunk, exceptions apart, into ``out``."""
     step = parameter(parameters, "step", float)
+    if not 0.0 < step < inf:
+        raise FormatError(f"chunk parameter 'step' is {step}, not a distance")
     grid = _Grid(read_taps(parameters), integer(parameters, "largest", 0, LARGEST), step)
     width = integer(parameters, "width", 1, 8)
     if width not in (1, 2, 4, 8):

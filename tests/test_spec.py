@@ -1,0 +1,177 @@
+"""The specification against the library: tables, and rules that a writer never breaks."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from crc32c import crc32c
+
+import stepson
+from stepson import Field, chunk
+from stepson.codecs import CODECS
+from stepson.encoder import Encoder
+from stepson.errors import FormatError
+from stepson.opening import open_source
+from stepson.records import RecordType
+from stepson.schema import DTYPES
+from stepson.source import Bytes
+from tests import naive_reader
+from tests.stepson.files import create, records, write
+
+SPEC = Path(__file__).parents[1] / "spec"
+TEXT = (SPEC / "son-1.md").read_text()
+REGISTRY = (SPEC / "registry.md").read_text()
+
+
+def section(title: str, text: str = TEXT) -> str:
+    """A section, without those below it."""
+    found = re.search(rf"^#+ {re.escape(title)}.*?(?=^#|\Z)", text, re.M | re.S)
+    assert found is not None, title
+    return found[0]
+
+
+def tables(title: str, text: str = TEXT) -> list[list[list[str]]]:
+    """The tables of a section: rows of cells, without their heads."""
+    found = re.findall(r"(?:^\|.*\|$\n?)+", section(title, text), re.M)
+    return [
+        [[cell.strip() for cell in row.strip("|").split(" | ")] for row in t.splitlines()][
+            2:
+        ]
+        for t in found
+    ]
+
+
+def keys(title: str, number: int = 0) -> set[str]:
+    """The first column of a table."""
+    cells = (row[0].strip("| ") for row in tables(title)[number])
+    return {name for cell in cells for name in cell.split(", ") if name != "codec ..."}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("spec") / "md.son"
+    write(path, [range(20), range(20, 40)], seal=False)
+    with stepson.open(path, "a", threaded=False):
+        pass
+    return path.read_bytes()
+
+
+def maps(data: bytes, kind: RecordType) -> list[dict[str, Any]]:
+    """The maps of all records of a type."""
+    return [r.map for r in records(data) if r.prefix.type == kind]
+
+
+def test_types_of_records() -> None:
+    rows = tables("2.2 Records")[1]
+    listed = {row[1]: int(row[0].strip("| ")) for row in rows if row[1].isupper()}
+    assert listed == {kind.name: kind.value for kind in RecordType}
+
+
+def test_fields_of_a_commit_follow_one_another() -> None:
+    rows = [[cell.strip("| ") for cell in row] for row in tables("2.9 COMMIT")[0]]
+    places = [[int(n) for n in row[0].split("-")] for row in rows]
+    assert [a for a, _ in places] == [0, *(b + 1 for _, b in places[:-1])]
+    assert places[-1][1] == 255
+    sizes = {"u64": 8, "u32": 4}
+    wide = [b - a + 1 for a, b in places]
+    assert all(n == sizes.get(row[1], n) for n, row in zip(wide, rows, strict=True))
+    names = [row[2] for row in rows if row[2].isalpha() and row[2] != "uuid"]
+    assert [*names, "digest"] == list(naive_reader.Commit._fields)
+
+
+def test_keys_are_those_that_are_written(data: bytes) -> None:
+    assert all(set(m) == keys("2.3") for m in maps(data, RecordType.HEADER))
+    for schema in maps(data, RecordType.SCHEMA):
+        assert set(schema) == keys("2.4")
+        assert all(set(field) == keys("2.4", 1) for field in schema["fields"])
+    place = {"offset", "dtype", "shape"}
+    info = keys("5 Chunks") - {"error"}
+    for tree in maps(data, RecordType.CHECKPOINT):
+        assert set(tree) == keys("2.5")
+        assert all(set(each) == place | info for each in tree["chunks"])
+    assert {*maps(data, RecordType.METADATA)[0]} == keys("2.5") - {"step"}
+    blocks = maps(data, RecordType.BLOCK) + maps(data, RecordType.SCALARS)
+    assert blocks
+    for block in blocks:
+        assert set(block) == keys("2.6")
+        for each in block["chunks"]:
+            assert set(each) | {"atoms"} == keys("2.6", 1) | info
+    for table in maps(data, RecordType.TABLE):
+        assert set(table) == keys("2.7")
+        assert set(table["entries"]) == keys("2.7", 1)
+    assert maps(data, RecordType.INDEX)
+    assert all(set(m) == keys("2.8") for m in maps(data, RecordType.INDEX))
+    assert all(set(m) == keys("2.10") for m in maps(data, RecordType.FOOTER))
+    noted = section("2.11").split("`")[1::2]
+    assert all(set(m) == set(noted) for m in maps(data, RecordType.NOTE))
+
+
+def test_dtypes() -> None:
+    (row,) = [row for row in tables("2.4")[1] if "dtype" in row[0]]
+    assert all(name in row[2] or name.strip("u")[:3] == "int" for name in DTYPES)
+    assert set(DTYPES) == set(naive_reader.DTYPES)
+
+
+def test_codecs_and_their_parameters() -> None:
+    rows = tables("Registry", REGISTRY)[0]
+    listed = {row[0].strip("| "): row[2].strip("| ") for row in rows}
+    assert set(listed) == set(CODECS) == set(naive_reader.CODECS)
+    common = {"coder": "lz4", "filter": "none", "level": 1, "layout": "frames"}
+    for name, parameters in listed.items():
+        plan = chunk.Plan(name, {**common, "k": 1, "taps": [65536]})
+        bound = 0.1 if name == "bounded" else None
+        made = chunk.encode(np.ones((3, 2), "f4"), plan, precision=bound)
+        assert set(made.info["params"]) == set(filter(None, parameters.split(", ")))
+        assert set(made.info) | {"error"} == keys("5 Chunks")
+
+
+class Hole(Encoder):
+    """Writes the first half of the samples twice, and not the second."""
+
+    def pack(self, samples: Any) -> tuple[dict[str, Any], list[bytes]]:
+        content, _ = super().pack(samples)
+        made = chunk.encode(samples.values["x"][:4], chunk.Plan("raw"))
+        place = {"field": 0, "first": 0, "count": 4, "atoms": [0, 3], "offset": 0}
+        return {**content, "chunks": [{**place, **made.info}] * 2}, [made.data]
+
+
+def test_what_no_chunk_covers_is_not_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepson.transaction.Encoder", Hole)
+    path = tmp_path / "md.son"
+    fields = [Field("x", "float64", ("atom", 3), "")]
+    writer = create(path, fields=fields, commit="manual", threaded=False)
+    for step in range(8):
+        writer.append(step, x=np.full((3, 3), float(step)))
+    writer.commit()
+    writer.abandon()
+    with pytest.raises(naive_reader.Refused, match="overlap"):
+        naive_reader.read(path)
+    with stepson.open(path) as traj, pytest.raises(FormatError, match="list of chunks"):
+        traj["x"][:]
+
+
+def test_a_commit_has_the_length_of_a_commit(data: bytes) -> None:
+    place = data.rindex(b"\xd5SON\x06\x00")
+    longer = bytearray(data[place : place + 256])
+    longer[13] = 1
+    head = bytes(longer[:28])
+    longer[28:32] = crc32c(head).to_bytes(4, "little")
+    longer[252:] = crc32c(bytes(longer[:252])).to_bytes(4, "little")
+    data, changed = data[: place + 256], data[:place] + bytes(longer)
+    whole, less = (open_source(Bytes(d)).tail.commit for d in (data, changed))
+    assert less.commits == whole.commits - 1
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_grid_has_a_step(step: float) -> None:
+    params = {"coder": "lz4", "filter": "none", "level": 1, "layout": "frames", "taps": []}
+    made = chunk.encode(np.ones((3, 2)), chunk.Plan("bounded", params), precision=0.1)
+    made.info["params"]["step"] = step
+    with pytest.raises(naive_reader.Refused):
+        naive_reader.bounded(made.data, np.dtype("f8"), (3, 2), made.info["params"])
+    with pytest.raises(FormatError):
+        chunk.decode(made.data, made.info, dtype="f8", shape=(3, 2))
