@@ -50,7 +50,9 @@ def draw(table: dict[str, Any], path: Path) -> None:
             panel.tick_params(axis="y", length=0)
         _sizes(axes[0], rows)
         _speeds(axes[1], rows)
-        _access(axes[2], rows)
+        _access(axes[2], rows, table["frames"])
+        for panel in axes[1:]:
+            panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes[0].set_yticks(range(len(rows)), [SHOWN[name] for name in rows])
         axes[0].invert_yaxis()
         for label, name in zip(axes[0].get_yticklabels(), rows, strict=True):
@@ -72,7 +74,7 @@ def _sizes(panel: Any, rows: dict[str, Any]) -> None:
     values = [row["ratio"] for row in rows.values()]
     panel.barh(range(len(rows)), values, 0.62, color=_colours(rows, OURS, GREY))
     for place, value in enumerate(values):
-        panel.text(value, place, f" {value:.3g}", va="center")
+        panel.text(value, place, f" {value:.{1 + (value < 1)}f}", va="center")
     panel.set_xlim(0, 1.15 * max(values))
     panel.set_title("times smaller than float32", fontsize=8)
 
@@ -94,13 +96,26 @@ def _speeds(panel: Any, rows: dict[str, Any]) -> None:
     panel.set_title("MB/s of float32, one core", fontsize=8)
 
 
-def _access(panel: Any, rows: dict[str, Any]) -> None:
-    """A ring for opening, a dot for a frame."""
+def _access(panel: Any, rows: dict[str, Any], frames: int) -> None:
+    """A ring for opening, a dot for a frame; nothing for what grows with the file."""
+    panel.set_xscale("log")
+    for place, row in enumerate(rows.values()):
+        if row["frames"] < frames:
+            note = "reads from the start"
+            panel.text(
+                0.98,
+                place,
+                note,
+                va="center",
+                ha="right",
+                transform=panel.get_yaxis_transform(),
+            )
     for key, marker, face in (("open_ms", "o", "none"), ("frame_ms", "o", None)):
         for place, (name, row) in enumerate(rows.items()):
+            if row["frames"] < frames:
+                continue
             colour = OURS if _ours(name) else INK
             panel.plot(row[key], place, marker, ms=5.5, color=colour, mfc=face or colour)
-    panel.set_xscale("log")
     panel.grid(axis="x", color=INK, alpha=0.25, lw=0.5)
     panel.set_title("ms: ○ to open,  ● a random frame", fontsize=8)
 

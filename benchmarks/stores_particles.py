@@ -1,4 +1,4 @@
-"""Formats made for particles: XTC, DCD, AMBER netCDF, ASE, extended XYZ, text of FHI-vibes."""
+"""Formats made for particles: XTC, DCD, AMBER netCDF, ASE, extended XYZ, FHI-vibes text."""
 
 import json
 from collections.abc import Iterator
