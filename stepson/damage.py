@@ -26,6 +26,8 @@ class Damage:
     expected: int | None = None
     """Checksum."""
     actual: int | None = None
+    file: str | None = None
+    """Where several are one trajectory."""
 
     @classmethod
     def of(cls, error: StepsonError, **more: Any) -> "Damage":
@@ -66,4 +68,4 @@ class Damage:
             words.append(f"at byte {self.offset}{size}")
         if self.expected is not None and self.actual is not None:
             words.append(f"checksum {self.actual:08x} instead of {self.expected:08x}")
-        return ", ".join(words)
+        return ("" if self.file is None else f"{self.file}: ") + ", ".join(words)

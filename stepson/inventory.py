@@ -14,25 +14,25 @@ and over its breaks (`stepson.resync.before`). Then all is read once, from old t
 Nothing is decoded. Memory is about 200 bytes for each block.
 """
 
-from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from stepson.block import Block
 from stepson.damage import Damage
 from stepson.errors import FormatError
+from stepson.findings import chunk_damage, hole_damage
 from stepson.index import Column, Entries, IndexRecord
 from stepson.records import MAGIC_SIZE, RecordType
-from stepson.resync import Hole, Placed, bad_chunks, before, is_whole, pieces, placed_at
+from stepson.resync import Hole, Placed, bad_chunks, chain, is_whole, pieces
 from stepson.salvage import Filler
 from stepson.scan import Record
 from stepson.schema import Schema
 from stepson.source import Source
 from stepson.table import Table
 
-__all__ = ["Inventory", "Item", "chain", "take_stock"]
+__all__ = ["Inventory", "Item", "take_stock"]
 
 Progress = Callable[[int], None]
 START = {RecordType.HEADER, RecordType.SCHEMA, RecordType.METADATA}
@@ -148,13 +148,8 @@ class Inventory:
             self.items.append(Item(piece.offset, "end"))
 
     def _hole(self, hole: Hole) -> None:
-        name = "a record" if hole.kind is None else _name(hole.kind)
-        what = f"the head of {name} does not verify"
-        size = hole.end - hole.start
-        self.damages.append(
-            replace(Damage.of(hole.error, bytes=size), what=what, offset=hole.start)
-        )
-        self.skipped += size
+        self.damages.append(hole_damage(hole))
+        self.skipped += hole.end - hole.start
         self._doubt = self._doubt or _Doubt(hole.start - self._shift, hole.start)
         if hole.kind in (None, RecordType.BLOCK):
             self._hollow = hole.start
@@ -333,53 +328,6 @@ class Inventory:
         if not regular:
             return first < end
         return any(first + (c.offset - first) % (c.every or 1) < end for c in regular)
-
-
-def chunk_damage(block: Block, info: Mapping[str, Any], actual: int | None) -> Damage:
-    """What is wrong with a chunk of a block, and whose samples it held."""
-    number, fields = info.get("field"), block.schema.fields
-    return Damage(
-        "a chunk does not verify",
-        block.record.payload + info["offset"],
-        info["size"],
-        None if number is None else fields[number].name,
-        block.first,
-        block.end - 1,
-        info.get("crc32c"),
-        actual,
-    )
-
-
-def _name(kind: int) -> str:
-    try:
-        return f"a {RecordType(kind).name}"
-    except ValueError:
-        return "a record of unknown type"
-
-
-def chain(
-    source: Source, uuid: bytes, last: Placed
-) -> Iterator[tuple[Placed, Placed | None, FormatError | None]]:
-    """The COMMITs from old to new; memory is 9 bytes for each.
-
-    Yields:
-        each one, the one before it (None: there is none), and what is wrong between them.
-    """
-    places = array("q", [last.place])
-    wrong: dict[int, FormatError] = {}
-    this: Placed | None = last
-    while this is not None:
-        earlier, error = before(source, uuid, this)
-        if error is not None:
-            wrong[this.place] = error
-        if earlier is not None:
-            places.append(earlier.place)
-        this = earlier
-    earlier = None
-    for place in reversed(places):
-        this = placed_at(source, place, uuid)
-        yield this, earlier, wrong.get(place)
-        earlier = this
 
 
 def take_stock(

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields as fields_of
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
-from stepson.errors import FormatError, SchemaError
+from stepson.errors import SchemaError
 from stepson.frame import Frame
 from stepson.index import Column as Place
 from stepson.member import Member, Shelf, SourceOf
@@ -244,6 +245,4 @@ def _add(result: Verification, part: Verification, name: str) -> None:
         if each.name != "damages" and isinstance(mine, (int, list)):
             setattr(result, each.name, mine + theirs)
     for damage in part.damages:
-        if isinstance(damage, FormatError) and not str(damage).startswith(name):
-            damage.args = (f"{name}: {damage}",)
-        result.damages.append(damage)
+        result.damages.append(replace(damage, file=name))

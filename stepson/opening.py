@@ -5,14 +5,24 @@ METADATA, INDEX and CHECKPOINT are read when they are asked for. Implements
 ``spec/son-1.md`` 4.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepson.errors import FormatError, VersionError
+from stepson.errors import DamagedError, FormatError, VersionError
 from stepson.index import Entries, Tree, roots_from_list
-from stepson.records import MAGIC_SIZE, MAJOR, RecordType, check_magic
+from stepson.records import (
+    MAGIC_SIZE,
+    MAJOR,
+    MAP_LIMIT,
+    PREFIX_SIZE,
+    RECORD_MAGIC,
+    RecordType,
+    check_magic,
+    padded,
+)
 from stepson.scan import Record, Tail, find_tail, read_record
 from stepson.schema import Schema
 from stepson.source import Edges, Source
@@ -31,6 +41,7 @@ __all__ = [
 
 SUPPORTED: frozenset[str] = frozenset()
 """Incompatible features that this reader knows."""
+RECOVER = "`stepson recover IN OUT` saves what is sound"
 READ_COMPATIBLE: frozenset[str] = frozenset()
 """Features that this writer knows, without which a file must not be appended to."""
 
@@ -131,6 +142,21 @@ class Opened:
         """Bytes behind what was committed."""
         return self.size - self.tail.valid_until
 
+    @property
+    def broken_footer(self) -> int:
+        """Torn bytes that look like a FOOTER; 0: they do not.
+
+        A file that was killed while it was being closed ends so, and one that is damaged in
+        its last bytes. Nothing is lost with it.
+        """
+        torn = self.torn_bytes
+        if not 0 < torn <= padded(PREFIX_SIZE + MAP_LIMIT):
+            return 0
+        data = self.source.read_at(self.tail.valid_until, torn)
+        sign = int.from_bytes(data[:4], "little") == RECORD_MAGIC
+        kind = int.from_bytes(data[4:6], "little") == RecordType.FOOTER
+        return torn if (sign and kind) or b"\xa6digest" in data else 0
+
 
 def open_source(source: Source) -> Opened:
     """Read what is needed of the start and the end of a file.
@@ -148,16 +174,18 @@ def open_source(source: Source) -> Opened:
             "this is the text format of FHI-vibes, not a binary .son; this version cannot "
             "convert it, FHI-vibes itself reads it"
         )
-    check_magic(start)
-    head = read_record(source, MAGIC_SIZE, RecordType.HEADER, size)
-    header = Header.from_map(head.map, head.offset)
+    _check_magic(source, start)
+    with _needed("HEADER, which says what the file is,"):
+        head = read_record(source, MAGIC_SIZE, RecordType.HEADER, size)
+        header = Header.from_map(head.map, head.offset)
     tail = find_tail(source, header.uuid, size)
     commit = tail.commit
-    stored = read_record(source, commit.schema, RecordType.SCHEMA, commit.offset)
+    with _needed("SCHEMA, which says what the bytes mean,"):
+        stored = read_record(source, commit.schema, RecordType.SCHEMA, commit.offset)
+        schema = Schema.from_map(stored.map, commit.schema)
     if (commit.schema, commit.metadata) != (head.end, stored.end):
         # a file has one of each, behind HEADER; no COMMIT may name another
         raise FormatError("a second SCHEMA or METADATA is named", offset=commit.offset)
-    schema = Schema.from_map(stored.map, commit.schema)
     instead = StandIns(source, header.uuid, schema, commit.end)
     if tail.damage is not None:
         instead.tell(tail.damage, "the COMMIT before it")
@@ -166,6 +194,38 @@ def open_source(source: Source) -> Opened:
     cadences = len(schema.cadences)
     tree = Tree(source, cadences, table.entries, roots, instead.entries, commit.end)
     return Opened(source, size, header, schema, tail, table, tree, instead)
+
+
+@contextmanager
+def _needed(what: str) -> Iterator[None]:
+    """Without this nothing can be read: say how to go on."""
+    try:
+        yield
+    except DamagedError as error:
+        raise DamagedError(
+            what,
+            offset=error.offset or 0,
+            expected=error.expected,
+            actual=error.actual,
+            advice=RECOVER,
+        ) from error
+    except VersionError:
+        raise
+    except FormatError as error:
+        raise FormatError(f"{error.what}; {RECOVER}", offset=error.offset) from error
+
+
+def _check_magic(source: Source, start: bytes) -> None:
+    try:
+        check_magic(start)
+    except VersionError:
+        raise
+    except FormatError as error:
+        try:
+            read_record(source, MAGIC_SIZE, RecordType.HEADER)
+        except FormatError:
+            raise error from None
+        raise FormatError(f"{error.what}, but a HEADER follows; {RECOVER}") from None
 
 
 def open_named(source: Source, path: Path | str | None) -> Opened:

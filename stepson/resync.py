@@ -6,6 +6,7 @@ checksums are right. A COMMIT carries its own offset, so where it stands elsewhe
 difference says by how much everything around it has moved.
 """
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -29,6 +30,7 @@ __all__ = [
     "Placed",
     "bad_chunks",
     "before",
+    "chain",
     "commits_before",
     "is_whole",
     "pieces",
@@ -229,3 +231,28 @@ def sound_transaction(source: Source, this: Placed) -> bool:
         return (heads, payloads) == (this.commit.heads_crc, this.commit.payloads_crc)
     moved = replace(this.commit, start=this.start, offset=this.place)
     return sound_transaction(source, Placed(moved, this.place))
+
+
+def chain(
+    source: Source, uuid: bytes, last: Placed
+) -> Iterator[tuple[Placed, Placed | None, FormatError | None]]:
+    """The COMMITs from old to new; memory is 9 bytes for each.
+
+    Yields:
+        each one, the one before it (None: there is none), and what is wrong between them.
+    """
+    places = array("q", [last.place])
+    wrong: dict[int, FormatError] = {}
+    this: Placed | None = last
+    while this is not None:
+        earlier, error = before(source, uuid, this)
+        if error is not None:
+            wrong[this.place] = error
+        if earlier is not None:
+            places.append(earlier.place)
+        this = earlier
+    earlier = None
+    for place in reversed(places):
+        this = placed_at(source, place, uuid)
+        yield this, earlier, wrong.get(place)
+        earlier = this

@@ -1,28 +1,34 @@
 """Checking a whole file: every checksum of everything that was committed.
 
-Goes back along the chain of COMMITs, then from old to new through their transactions,
-reading every byte once in bounded memory. ``deep`` also decodes every chunk, rebuilds the
-index from the blocks and compares SCALARS with them. Damage is collected, not raised: one
-damaged chunk must not hide another.
+Goes back along the chain of COMMITs, and over its breaks, then from old to new through
+their transactions, reading every byte once in bounded memory. ``deep`` also decodes every
+chunk, rebuilds the index from the blocks and compares SCALARS with them. Damage is
+collected, not raised: one damaged chunk must not hide another.
 """
 
-from array import array
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from crc32c import crc32c
 
 from stepson.block import Block, gather_small
-from stepson.errors import FormatError, StepsonError
+from stepson.damage import Damage
+from stepson.errors import DamageWarning, FormatError, StepsonError
+from stepson.findings import chunk_damage, hole_damage, record_name
 from stepson.index import Column, Unit
 from stepson.opening import Opened
-from stepson.records import Commit, RecordType
-from stepson.scan import Record, check_transaction, read_commit, read_record, walk
+from stepson.records import COMMIT_SIZE, MAGIC_SIZE, Commit, RecordType
+from stepson.resync import Hole, Placed, bad_chunks, chain, pieces
+from stepson.scan import Record, payload_crc, read_record
 from stepson.tree import unpack_tree
 
 __all__ = ["Verification", "verify"]
 
 Progress = Callable[[int, int], None]
+BLOCKS = (RecordType.BLOCK, RecordType.SCALARS)
+TREES = (RecordType.METADATA, RecordType.CHECKPOINT)
 
 
 @dataclass
@@ -34,13 +40,35 @@ class Verification:
     frames: int = 0
     """Of the commits that are sound."""
     bytes: int = 0
-    damages: list[StepsonError] = field(default_factory=list)
+    damages: list[Damage] = field(default_factory=list)
     """What is wrong, in the order of the file; each names byte, field and steps."""
+    broken_footer: int = 0
+    """Bytes of a FOOTER at the end that does not verify: the file was not closed to its
+    end, or is damaged there; nothing is lost with it."""
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.damages
+
+    @property
+    def damaged_bytes(self) -> int:
+        """Bytes of the records and chunks that do not verify."""
+        return sum(each.bytes for each in self.damages)
+
+    @property
+    def damaged_steps(self) -> int:
+        """Steps that a damage touches, each counted once."""
+        spans = sorted(
+            (each.first_step, each.last_step + 1)
+            for each in self.damages
+            if each.first_step is not None and each.last_step is not None
+        )
+        count, done = 0, 0
+        for first, end in spans:
+            count += max(0, end - max(first, done))
+            done = max(done, end)
+        return count
 
     def __str__(self) -> str:
         found = (
@@ -62,118 +90,201 @@ def verify(
         deep: also decode, and compare the redundant copies.
         on_progress: called with bytes done and bytes to do.
     """
-    result = Verification()
-    if opened.tail.damage is not None:
-        result.damages.append(opened.tail.damage)
-    for commit in _commits(opened, result):
-        result.commits += 1
-        _check_commit(opened, commit, deep, result)
+    check = _Check(opened, deep)
+    last = opened.tail.commit
+    for this, earlier, error in chain(
+        opened.source, opened.header.uuid, Placed(last, last.offset)
+    ):
+        if error is not None:
+            check.between(earlier, this, error)
+        check.transaction(this.commit)
         if on_progress is not None:
-            on_progress(commit.end, opened.tail.valid_until)
+            on_progress(this.end, opened.tail.valid_until)
+    result = check.result
+    result.broken_footer = opened.broken_footer
+    if opened.tail.damage is not None:
+        result.damages.append(Damage.of(opened.tail.damage, bytes=COMMIT_SIZE))
     if deep:
-        _check_index(opened, result)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DamageWarning)  # what it tells is listed
+            _check_index(opened, result)
     return result
 
 
-def _commits(opened: Opened, result: Verification) -> Iterator[Commit]:
-    """The chain from old to new; where it breaks, what is behind the break."""
-    source, uuid = opened.source, opened.header.uuid
-    places, commit = array("q"), opened.tail.commit
-    while True:
-        places.append(commit.offset)
-        if not commit.previous:
-            break
+class _Check:
+    """Checks transactions one by one."""
+
+    def __init__(self, opened: Opened, deep: bool) -> None:
+        self.opened = opened
+        self.deep = deep
+        self.result = Verification()
+
+    def transaction(self, commit: Commit) -> None:
+        """Compare a transaction with its COMMIT; find what is wrong where they differ."""
+        heads = payloads = 0
+        whole, source = True, self.opened.source
+        found: list[Damage] = []
+        records = frames = 0
+        for piece in pieces(source, commit.start, commit.offset):
+            if isinstance(piece, Hole):
+                whole = False
+                continue
+            heads = crc32c(piece.head, heads)
+            payloads = payload_crc(source, piece, payloads)
+            records += 1
+            frames += self._frames(piece)
+            if self.deep:
+                found += self._content(piece)
+        self.result.bytes += commit.end - commit.start
+        self.result.records += 1
+        self.result.commits += 1
+        if whole and (heads, payloads) == (commit.heads_crc, commit.payloads_crc):
+            self.result.records += records
+            self.result.frames += frames
+            self.result.damages += found
+            return
+        named = self._locate(commit.start, commit.offset, _steps(commit))
+        if not named:
+            what = "a transaction does not verify"
+            size = commit.offset - commit.start
+            first, last = _steps(commit)
+            named = [Damage(what, commit.start, size, None, first, last)]
+        self.result.damages += named
+
+    def between(self, earlier: Placed | None, this: Placed, error: FormatError) -> None:
+        """Name a break of the chain, and check what stands in it."""
+        start = MAGIC_SIZE if earlier is None else earlier.end
+        first = 0 if earlier is None else earlier.commit.end_step
+        last = this.commit.first_step - 1
+        steps = (first, last) if last >= first else (None, None)
+        place = this.commit.previous
+        broken = Damage.of(error, offset=place, bytes=COMMIT_SIZE)
+        what = f"the COMMIT before the one at byte {this.place} does not verify"
+        named = replace(broken, what=what, first_step=steps[0], last_step=steps[1])
+        found = [
+            each
+            for each in self._locate(start, this.start, steps, careful=True)
+            if each.offset != place
+        ]
+        ordered = sorted([named, *found], key=lambda each: each.offset or 0)
+        self.result.damages += ordered
+        self.result.bytes += this.start - start
+
+    def _locate(
+        self,
+        start: int,
+        end: int,
+        steps: tuple[int | None, int | None],
+        *,
+        careful: bool = False,
+    ) -> list[Damage]:
+        """What exactly is damaged between two places."""
+        found: list[Damage] = []
+        for piece in pieces(self.opened.source, start, end, careful=careful):
+            if isinstance(piece, Hole):
+                hole = hole_damage(piece)
+                if piece.kind in (None, RecordType.BLOCK):
+                    hole = replace(hole, first_step=steps[0], last_step=steps[1])
+                found.append(hole)
+            else:
+                found += self._chunks(piece)
+        return found
+
+    def _chunks(self, record: Record) -> list[Damage]:
+        """The chunks of a record that do not verify."""
+        bad = bad_chunks(self.opened.source, record)
+        if not bad:
+            return []
+        kind = record.prefix.type
         try:
-            before = read_commit(source, commit.previous, uuid)
-            if before.digest != commit.chain:
-                raise FormatError("a COMMIT is not the one before", offset=commit.previous)
-        except FormatError as error:
-            result.damages.append(error)
-            break
-        commit = before
-    for offset in reversed(places):
-        yield read_commit(source, offset, uuid)
+            block = Block(record, self.opened.schema) if kind in BLOCKS else None
+            return [_named(block, record, *each) for each in bad.items()]
+        except (FormatError, KeyError, TypeError, LookupError):
+            size = record.prefix.length
+            what = f"{record_name(kind)} is not valid"
+            return [Damage(what, record.offset, size)]
 
-
-def _check_commit(opened: Opened, commit: Commit, deep: bool, result: Verification) -> None:
-    source = opened.source
-    try:
-        check_transaction(source, commit)
-        sound = True
-    except FormatError as error:
-        found = _locate(opened, commit)
-        result.damages += found or [error]
-        sound = False
-    if sound:
-        for record in walk(source, commit.start, commit.offset):
-            result.records += 1
-            result.frames += _frames(opened, record)
-            if deep:
-                result.damages += _content(opened, record)
-    result.bytes += commit.end - commit.start
-    result.records += 1
-
-
-def _frames(opened: Opened, record: Record) -> int:
-    is_block = record.prefix.type == RecordType.BLOCK
-    return Block(record, opened.schema).frames if is_block else 0
-
-
-def _locate(opened: Opened, commit: Commit) -> list[StepsonError]:
-    """What exactly is damaged in a transaction that does not verify."""
-    found: list[StepsonError] = []
-    try:
-        for record in walk(opened.source, commit.start, commit.offset):
-            found += _content(opened, record)
-    except FormatError as error:
-        found.append(error)
-    return found
-
-
-def _content(opened: Opened, record: Record) -> list[StepsonError]:
-    """Decode everything in a record."""
-    kind = record.prefix.type
-    try:
-        if kind in (RecordType.BLOCK, RecordType.SCALARS):
-            return _block(opened, record)
-        if kind in (RecordType.METADATA, RecordType.CHECKPOINT):
-            unpack_tree(opened.source, record)
-        elif record.map is None:
-            raise AssertionError
-    except StepsonError as error:
-        return [error]
-    return []
-
-
-def _block(opened: Opened, record: Record) -> list[StepsonError]:
-    found: list[StepsonError] = []
-    block = Block(record, opened.schema)
-    block.all_steps(opened.source)
-    for each in opened.schema.fields:
-        if record.prefix.type == RecordType.SCALARS and not each.small:
-            continue
+    def _frames(self, record: Record) -> int:
+        if record.prefix.type != RecordType.BLOCK:
+            return 0
         try:
-            block.values(opened.source, each.name)
+            return Block(record, self.opened.schema).frames
+        except FormatError:
+            return 0
+
+    def _content(self, record: Record) -> list[Damage]:
+        """Decode everything in a record."""
+        kind = record.prefix.type
+        try:
+            if kind in BLOCKS:
+                return self._block(record)
+            if kind in TREES:
+                unpack_tree(self.opened.source, record)
         except StepsonError as error:
-            found.append(error)
-    return found
+            return [Damage.of(error, offset=record.offset)]
+        return []
+
+    def _block(self, record: Record) -> list[Damage]:
+        found: list[Damage] = []
+        block = Block(record, self.opened.schema)
+        block.all_steps(self.opened.source)
+        for each in self.opened.schema.fields:
+            if record.prefix.type == RecordType.SCALARS and not each.small:
+                continue
+            try:
+                block.values(self.opened.source, each.name)
+            except StepsonError as error:
+                found.append(Damage.of(error, field=each.name, offset=record.offset))
+        return found
+
+
+def _steps(commit: Commit) -> tuple[int | None, int | None]:
+    """First and last step of the frames of a transaction."""
+    if commit.first_step < commit.end_step:
+        return commit.first_step, commit.end_step - 1
+    return None, None
+
+
+def _named(block: Block | None, record: Record, number: int, actual: int | None) -> Damage:
+    """A chunk that does not verify."""
+    info = record.map["chunks"][number]
+    if block is not None:
+        found = chunk_damage(block, info, actual)
+        if record.prefix.type == RecordType.SCALARS:
+            return replace(found, what="a chunk of SCALARS, a copy, does not verify")
+        return found
+    what = f"a chunk of {record_name(record.prefix.type)} does not verify"
+    step = record.map.get("step")
+    place, size = record.payload + info["offset"], info["size"]
+    return Damage(what, place, size, None, step, step, info.get("crc32c"), actual)
 
 
 def _check_index(opened: Opened, result: Verification) -> None:
     """Every frame must be found through the index; SCALARS must hold what blocks hold."""
     tree, frame = opened.tree, 0
-    try:
-        while frame < opened.tail.commit.frames:
+    while frame < opened.tail.commit.frames:
+        try:
             unit = tree.find(Column.FRAMES, frame, scalars=True)
             if unit is None:
                 raise FormatError("the index does not reach every frame")
-            end = int(unit.row[Column.FRAMES])
+        except StepsonError as error:
+            _add(result, error)
+            return
+        end = int(unit.row[Column.FRAMES])
+        try:
             blocks = list(_blocks(opened, frame, end))
             if unit.kind == RecordType.SCALARS:
                 _compare(opened, unit, [block.record.offset for block in blocks])
-            frame = end
-    except StepsonError as error:
-        result.damages.append(error)
+        except StepsonError as error:
+            _add(result, error)
+        frame = end
+
+
+def _add(result: Verification, error: StepsonError) -> None:
+    """Note an error, unless the place is known."""
+    damage = Damage.of(error)
+    if damage.offset is None or damage.offset not in {d.offset for d in result.damages}:
+        result.damages.append(damage)
 
 
 def _blocks(opened: Opened, frame: int, end: int) -> Iterator[Block]:

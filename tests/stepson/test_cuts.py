@@ -197,5 +197,5 @@ def test_verify_of_a_damaged_commit(data: bytes) -> None:
     place = commits(data)[2] - 100
     result = Trajectory(Bytes(flipped(data, place))).verify()
     assert not result.ok
-    assert result.commits < 4
+    assert result.commits == len(commits(data)) - 1  # those behind are checked as well
     assert "damaged" in str(result)

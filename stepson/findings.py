@@ -1,0 +1,45 @@
+"""What is wrong with a chunk or a head, as facts."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from stepson.block import Block
+from stepson.damage import Damage
+from stepson.records import RecordType
+from stepson.resync import Hole
+
+__all__ = ["chunk_damage", "hole_damage", "record_name"]
+
+
+def chunk_damage(block: Block, info: Mapping[str, Any], actual: int | None) -> Damage:
+    """What is wrong with a chunk of a block, and whose samples it held."""
+    number, fields = info.get("field"), block.schema.fields
+    return Damage(
+        "a chunk does not verify",
+        block.record.payload + info["offset"],
+        info["size"],
+        None if number is None else fields[number].name,
+        block.first,
+        block.end - 1,
+        info.get("crc32c"),
+        actual,
+    )
+
+
+def hole_damage(hole: Hole) -> Damage:
+    """What is wrong where a record should start."""
+    found = Damage.of(hole.error, bytes=hole.end - hole.start)
+    what = f"the head of {record_name(hole.kind)} does not verify"
+    return replace(found, what=what, offset=hole.start)
+
+
+def record_name(kind: int | None) -> str:
+    """A type, for messages."""
+    if kind is None:
+        return "a record"
+    try:
+        name = RecordType(kind).name
+    except ValueError:
+        return "a record of unknown type"
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
