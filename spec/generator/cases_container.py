@@ -3,7 +3,7 @@
 from hashlib import sha256
 
 from spec.generator.codecs import delta
-from spec.generator.expect import refused
+from spec.generator.expect import damaged, refused
 from spec.generator.file import File
 from spec.generator.records import NOTE, field
 from spec.generator.values import motion, noise
@@ -272,21 +272,28 @@ def schemas():
     """A later COMMIT names another SCHEMA, or another METADATA: version 1 has one of each."""
     variants = []
     for what in ("schema", "metadata"):
-        for last in (False, True):
+        for name in ("last", "middle", "sealed", "once"):
             file = begin()
-            at = file.places[1 if what == "schema" else 2]
-            copy = file.data[at[0] : at[4]]
-            packed, payload = copy[32 : at[2]], copy[at[2] : at[2] + at[3]]
-            setattr(file, what, file.record(at[1], packed, payload))
+            own = getattr(file, what)
+            at, kind, head, payload, _ = next(
+                each for each in file.places if each[0] == own
+            )
+            parts = (
+                file.data[at + 32 : at + head],
+                file.data[at + head : at + head + payload],
+            )
+            setattr(file, what, file.record(kind, *parts))
             add(file, 16)
             file.commit()
-            if not last:
+            if name == "once":
+                setattr(file, what, own)
+            if name in ("middle", "once"):
                 add(file, 24)
                 file.commit()
-            file.seal()
-            variants.append(
-                (f"{what}-{'last' if last else 'middle'}", file.data, refused("malformed"))
-            )
+            if name == "sealed":
+                file.seal()
+            right = damaged(file.account.read()) if name == "once" else refused("malformed")
+            variants.append((f"{what}-{name}", file.data, right))
     base = begin()
     return Vector(
         "two-schemas",

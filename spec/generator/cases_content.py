@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spec.generator.codecs import delta, linear, plain
+from spec.generator.codecs import delta, linear, plain, raw
 from spec.generator.expect import refused
 from spec.generator.file import File
 from spec.generator.records import field
@@ -22,6 +22,7 @@ def cases():
     yield special_floats()
     yield every_dtype()
     yield trees()
+    yield compressed_trees()
     yield parent()
     yield names()
 
@@ -154,10 +155,21 @@ def cadences():
         # every frame at a step where y is due has a sample of it
         "y": ([s for s in range(784) if s % 7 == 6], noise(112, "i1")),
     }
-    file.block(samples, options={"steps_chunk": [0]})
+    file.block(samples, options={"steps_chunk": {0: delta}})
     file.commit()
+    later = {"x": (steps + 1000, noise(400)), "y": (range(1000, 1799, 7), noise(115, "i1"))}
+    for encode in (raw, plain):
+        later = {
+            name: (np.asarray(at) + 1001, values) for name, (at, values) in later.items()
+        }
+        file.block(later, options={"steps_chunk": {0: encode, 1: encode}})
+        file.commit()
     yield Vector(
-        "many-runs", "steps in a chunk of int64, by delta", "2.6", file, file.account.read()
+        "many-runs",
+        "steps in chunks of int64: delta, raw, blosc2",
+        "2.6",
+        file,
+        file.account.read(),
     )
     file = File(field("x"))
     file.commit()
@@ -271,6 +283,31 @@ def trees():
     return Vector(
         "trees",
         "every kind of value in METADATA; three checkpoints, the last without a BLOCK",
+        "2.5",
+        file,
+        file.account.read(),
+    )
+
+
+def compressed_trees():
+    """Trees whose chunks have another codec than raw."""
+
+    class Unusual(File):
+        """A file with trees in delta."""
+
+        tree_codec = staticmethod(delta)
+
+    file = Unusual(
+        field("x"),
+        metadata={"cell": 5.0 * np.eye(3), "text": "äß" * 600, "none": np.empty((0, 2))},
+    )
+    file.commit()
+    file.block({"x": ([3], np.array([1.0]))})
+    file.checkpoint(3, {"positions": noise((2, 3)), "bytes": bytes(range(256)) * 5})
+    file.commit()
+    return Vector(
+        "trees-compressed",
+        "chunks of METADATA and CHECKPOINT by delta",
         "2.5",
         file,
         file.account.read(),

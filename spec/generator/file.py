@@ -10,6 +10,7 @@ from hashlib import sha256
 import numpy as np
 from crc32c import crc32c
 
+from spec.generator.codecs import raw
 from spec.generator.expect import Account, Sample
 from spec.generator.parts import Samples, pack_tree
 from spec.generator.records import (
@@ -34,6 +35,9 @@ UUID = bytes(range(0xA0, 0xB0))
 
 class File:
     """Bytes so far, and the account of their content."""
+
+    tree_codec = staticmethod(raw)
+    """Of arrays in METADATA and CHECKPOINT; others are unusual, but allowed."""
 
     def __init__(
         self,
@@ -158,7 +162,7 @@ class File:
 
     def tree(self, kind, tree, change=lambda content: content, **more):
         """METADATA or CHECKPOINT."""
-        content, payload = pack_tree(tree)
+        content, payload = pack_tree(tree, self.tree_codec)
         return self.record(kind, change({**more, **content}), payload)
 
     def checkpoint(self, step, tree, change=lambda content: content):

@@ -35,13 +35,13 @@ class Chunks:
         return decoded
 
 
-def pack_tree(tree):
+def pack_tree(tree, encode=codecs.raw):
     """The map and the payload of a tree: arrays, long text and bytes become chunks."""
     chunks = Chunks()
 
     def reference(values, code):
         place = {"dtype": values.dtype.name, "shape": list(values.shape)}
-        chunks.add(place, codecs.raw, np.ascontiguousarray(values))
+        chunks.add(place, encode, np.ascontiguousarray(values)[None])
         return msgpack.ExtType(code, struct.pack("<I", len(chunks.maps) - 1))
 
     def walk(value):
@@ -68,17 +68,17 @@ class Samples:
         how: the codec of each field; default: raw.
         tiles: edges of ranges of atoms, by field.
         cuts: edges of ranges of samples, by field.
-        steps_chunk: numbers of cadences whose steps go into a chunk.
+        steps_chunk: codecs of steps, by the number of the cadence; others are runs.
     """
 
-    def __init__(self, file, how=None, tiles=None, cuts=None, steps_chunk=()):
+    def __init__(self, file, how=None, tiles=None, cuts=None, steps_chunk=None):
         self.file, self.how, self.tiles, self.cuts = (
             file,
             how or {},
             tiles or {},
             cuts or {},
         )
-        self.steps_chunk = steps_chunk
+        self.steps_chunk = steps_chunk or {}
         self.chunks, self.decoded = Chunks(), {}
 
     def pack(self, samples, small=False):
@@ -94,9 +94,9 @@ class Samples:
         for name, (at, _) in samples.items():
             steps[file.cadence[name]] = np.asarray(at, "<i8")
         runs = [runs_of(each) for each in steps]
-        for number in self.steps_chunk:
+        for number, encode in self.steps_chunk.items():
             place = {"field": None, "first": 0, "count": len(steps[number])}
-            self.chunks.add(place, codecs.delta, steps[number])
+            self.chunks.add(place, encode, steps[number])
             runs[number] = len(self.chunks.maps) - 1
         frames = sorted({int(step) for each in steps for step in each})
         content = {"frames": len(frames), "first": frames[0], "end": frames[-1] + 1}
