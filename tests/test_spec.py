@@ -1,7 +1,10 @@
 """The specification against the library: tables, and rules that a writer never breaks."""
 
+import importlib.util
 import re
+import subprocess
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import numpy as np
@@ -175,3 +178,100 @@ def test_a_grid_has_a_step(step: float) -> None:
         naive_reader.bounded(made.data, np.dtype("f8"), (3, 2), made.info["params"])
     with pytest.raises(FormatError):
         chunk.decode(made.data, made.info, dtype="f8", shape=(3, 2))
+
+
+COMPILE = """
+const fs = require("fs"), path = require("path"), yaml = require("js-yaml");
+const [source, folder] = process.argv.slice(1);
+const grammar = yaml.load(fs.readFileSync(source, "utf8"));
+require("kaitai-struct-compiler").compile("python", grammar, null, false).then((files) => {
+  for (const [name, text] of Object.entries(files))
+    fs.writeFileSync(path.join(folder, name), text);
+}).catch((error) => { console.error(String(error)); process.exit(1); });
+"""
+
+
+@pytest.fixture(scope="module")
+def grammar(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The class that Kaitai's compiler makes of the grammar."""
+    pytest.importorskip("kaitaistruct", reason="pip install kaitaistruct")
+    folder, source = tmp_path_factory.mktemp("kaitai"), SPEC / "son.ksy"
+    if compiler := which("kaitai-struct-compiler"):
+        command = [compiler, "-t", "python", "--outdir", str(folder), str(source)]
+    elif node := which("node"):
+        command = [node, "-e", COMPILE, str(source), str(folder)]
+        needed = "for (const n of ['kaitai-struct-compiler', 'js-yaml']) require(n)"
+        if subprocess.run([node, "-e", needed], capture_output=True).returncode:
+            pytest.skip(
+                "no Kaitai compiler: npm install kaitai-struct-compiler js-yaml, and "
+                "NODE_PATH=that folder's node_modules"
+            )
+    else:
+        pytest.skip("no Kaitai compiler: neither kaitai-struct-compiler nor node is there")
+    subprocess.run(command, check=True)
+    spec = importlib.util.spec_from_file_location("son", folder / "son.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Son
+
+
+def check_grammar(grammar: Any, data: bytes) -> int:
+    """Compare what the grammar finds with the naive reader; the number of records."""
+    parsed = grammar.from_bytes(data)
+    found = {slot.start: slot.record for slot in parsed.slots if slot.is_record}
+    assert parsed.magic.major == 1
+    for slot in parsed.slots:
+        assert slot.is_record or len(slot.torn) == min(64, len(data) - slot.start)
+    for place, record in found.items():
+        naive = naive_reader.record(data, place)
+        if naive is None:
+            continue  # its checksum fails, which the grammar does not look at
+        assert (record.prefix.type, place) == (naive.kind, naive.at)
+        assert data[place : place + 32] + record.map == naive.head
+        assert naive.payload + record.prefix.len_payload == naive.end
+    uuid = naive_reader.unpacked(naive_reader.record(data, 64), 1, "HEADER")["uuid"]
+    last, *_ = naive_reader.last_commit(data, uuid)
+    stream = parsed._io
+    stream.seek(last.own)
+    record = grammar.Record(stream, None, parsed)
+    for commit in reversed(naive_reader.chain(data, last, uuid)):
+        body = record.payload
+        assert [getattr(body, name) for name in commit._fields[:-1]] == list(commit[:-1])
+        assert body.schema_record.prefix.type == 2
+        assert body.metadata_record.prefix.type == 3
+        assert commit.table == 0 or body.table_record.prefix.type == 5
+        for each in naive_reader.transaction(data, commit):
+            assert each is None or each.at not in found or found[each.at].map == each.map
+        record = body.previous_record if commit.previous else None
+    assert record is None
+    return len(found)
+
+
+@pytest.mark.peer
+def test_grammar_on_a_file_of_the_library(grammar: Any, data: bytes) -> None:
+    assert check_grammar(grammar, data) == len(list(records(data)))
+
+
+@pytest.mark.peer
+def test_grammar_on_every_vector(grammar: Any) -> None:
+    tried = 0
+    for path in sorted(SPEC.glob("vectors/**/file.son")):
+        data = path.read_bytes()
+        try:
+            naive_reader.read(data, strict=False)
+        except naive_reader.Refused:
+            continue
+        assert check_grammar(grammar, data) > 3, path
+        tried += 1
+    assert tried > 20
+
+
+@pytest.mark.peer
+def test_grammar_refuses_what_is_no_file(grammar: Any, data: bytes) -> None:
+    from kaitaistruct import KaitaiStructError
+
+    for changed in (b"{" + data[1:], data[:8] + b"\2" + data[9:], data[:40]):
+        with pytest.raises((EOFError, KaitaiStructError)):
+            grammar.from_bytes(changed)
