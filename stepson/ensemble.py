@@ -108,6 +108,7 @@ class Ensemble(Sequence[Trajectory]):
         return int(key) % len(self)
 
     def __contains__(self, key: object) -> bool:
+        """Whether a run has this name."""
         return key in self.names if isinstance(key, str) else super().__contains__(key)
 
     def items(self) -> Iterator[tuple[str, Trajectory]]:

@@ -13,6 +13,7 @@ units are fetched while one is decoded (`stepson.ahead`).
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,7 +29,7 @@ from stepson.opening import Opened
 from stepson.records import RecordType
 from stepson.scan import read_record
 from stepson.schema import Schema
-from stepson.source import forget
+from stepson.source import Source, forget
 
 __all__ = ["Batch", "Reader"]
 
@@ -63,11 +64,9 @@ class Reader:
         self._held = 0
         self._lock = Lock()
         self._trust_scalars = True
-        self.again: Callable[[int], bool] = self._once_more
+        # Not a method of its own: a reader that nobody holds lets go of its file at once.
+        self.again: Callable[[int], bool] = partial(_once_more, opened.source)
         """Whether to read again what has failed so many times; prepares that."""
-
-    def _once_more(self, failures: int) -> bool:
-        return failures == 1 and forget(self.source)
 
     def _insist(self, unit: Unit, call: Callable[[], T]) -> T:
         """Read something of a unit, again if it fails and `again` says so."""
@@ -344,3 +343,7 @@ class Reader:
         b = len(steps) if stop is None else int(np.searchsorted(steps, stop))
         block = self.block(unit)
         return steps[a:b], block.values(self.source, name, (a, max(a, b)))
+
+
+def _once_more(source: Source, failures: int) -> bool:
+    return failures == 1 and forget(source)
