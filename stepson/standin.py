@@ -68,7 +68,9 @@ class StandIns:
     def tell(self, error: FormatError, instead: str) -> None:
         """Note what was damaged, and warn."""
         self.damages.append(error)
-        warnings.warn(f"{error}; {instead} is used instead", DamageWarning, stacklevel=2)
+        place = "" if error.offset is None else f" (at byte {error.offset})"
+        words = f"{error.what}{place}; {instead} is used instead"
+        warnings.warn(words, DamageWarning, stacklevel=2)
 
     def table(self, commit: Commit) -> Table:
         """The TABLE of a COMMIT, rebuilt where it is damaged.

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stepson.errors import FormatError
+from stepson.index import Column
 from stepson.picture import composition
 
 if TYPE_CHECKING:
@@ -24,28 +26,60 @@ Facts = dict[str, Any]
 
 
 def facts(trajectory: "Trajectory") -> Facts:
-    """Collect what the tail and the metadata of a file tell.
+    """Collect what the tail and the metadata of a file tell, and what of it is damaged.
 
     Args:
         trajectory: opened; none of its frames is read.
     """
+    damages: list[str] = []
     frames = len(trajectory)
-    steps = [int(trajectory.steps[0]), int(trajectory.steps[-1])] if frames else None
-    timestep = trajectory.metadata.get("timestep")
-    return {
+    steps = _steps(trajectory, damages) if frames else None
+    metadata = _metadata(trajectory, damages)
+    timestep = metadata.get("timestep")
+    found = {
         "path": str(trajectory.path),
         "uuid": str(trajectory.uuid),
         "size": trajectory.size,
         "state": _state(trajectory),
         "torn_bytes": trajectory.torn_bytes,
-        "system": _system(trajectory.metadata),
+        "torn_since": trajectory.last_step if frames and trajectory.torn_bytes else None,
+        "broken_footer": sum(part.opened.broken_footer for part in trajectory.parts),
+        "system": _system(metadata),
         "frames": frames,
         "steps": steps,
         "time": [step * timestep for step in steps] if steps and timestep else None,
         "fields": _fields(trajectory),
         "checkpoints": [int(step) for step in trajectory.checkpoint_steps],
-        "run": _run(trajectory.metadata),
+        "run": _run(metadata),
     }
+    damages += [str(each) for part in trajectory.parts for each in part.opened.damages]
+    return {**found, "damages": damages}
+
+
+def _steps(trajectory: "Trajectory", damages: list[str]) -> list[int] | None:
+    """First and last step; from the index where a block cannot be read."""
+    try:
+        return [int(trajectory.steps[0]), int(trajectory.steps[-1])]
+    except FormatError as error:
+        damages.append(str(error))
+    unit = trajectory.opened.tree.find(Column.FRAMES, 0)
+    return None if unit is None else [int(unit.row[Column.FIRST]), trajectory.last_step]
+
+
+def _metadata(trajectory: "Trajectory", damages: list[str]) -> Facts:
+    """What can be read of the metadata."""
+    found: Facts = {}
+    try:
+        keys = list(trajectory.metadata)
+    except FormatError as error:
+        damages.append(str(error))
+        return found
+    for key in keys:
+        try:
+            found[key] = trajectory.metadata[key]
+        except FormatError as error:
+            damages.append(str(error))
+    return found
 
 
 def _state(trajectory: "Trajectory") -> str:

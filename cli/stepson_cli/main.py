@@ -16,14 +16,17 @@ numpy, rich or the packages below: ``stepson --help`` answers at once.
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 __all__ = ["cli", "main"]
 
-COMMANDS = ("run", "gk", "info", "verify", "demo")
+COMMANDS = ("run", "gk", "info", "verify", "recover", "demo")
 INTERRUPTED = 130
+PLAIN_WARNING = warnings.formatwarning
 # What `stepson[md]` brings; `pip install stepson` alone has none of it.
 PHYSICS = frozenset(
     {
@@ -81,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; those of the process by default.
     """
     _open_closed_streams()
+    warnings.formatwarning = _format_warning
     try:
         status = cli.main(
             args=None if arguments is None else list(arguments),
@@ -108,6 +112,15 @@ def _open_closed_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], *rest: Any, **more: Any
+) -> str:
+    """Put a warning of ours into a line, without the place in the code."""
+    if category.__module__.partition(".")[0] in ("stepson", "gkflux"):
+        return f"Warning: {message}\n"
+    return PLAIN_WARNING(message, category, *rest, **more)
 
 
 def explain(error: Exception) -> str | None:

@@ -1,5 +1,6 @@
 """`stepson info`: what is in a trajectory, from its tail alone."""
 
+import warnings
 from pathlib import Path
 
 import click
@@ -24,8 +25,10 @@ def command(file: Path, as_json: bool, terminal: Terminal) -> None:
     import stepson
     from stepson_cli.facts import facts
 
-    with stepson.open(file) as trajectory:
-        found = facts(trajectory)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stepson.DamageWarning)  # what they tell is shown
+        with stepson.open(file) as trajectory:
+            found = facts(trajectory)
     if as_json:
         terminal.show_json(found)
     else:

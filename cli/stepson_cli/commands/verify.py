@@ -1,5 +1,6 @@
 """`stepson verify`: is every byte that was committed still what it was?"""
 
+import warnings
 from pathlib import Path
 
 import click
@@ -22,18 +23,21 @@ def command(file: Path, deep: bool, as_json: bool, terminal: Terminal) -> int:
     """Check every checksum of a trajectory.
 
     Reads FILE once, in bounded memory. Exits with 1 and lists what is damaged, if anything
-    is; the rest of a damaged file stays readable. Bytes that were never committed, as a
-    killed run leaves them, are no damage.
+    is: where, how many bytes, which field and steps. The rest of a damaged file stays
+    readable; `stepson recover` saves it. Bytes that were never committed, as a killed run
+    leaves them, are no damage.
     """
     import stepson
     from stepson_cli.progress import reading
     from stepson_cli.views.verify import verdict, verdict_facts
 
-    with stepson.open(file) as trajectory, reading(terminal, str(file)) as listener:
-        result = trajectory.verify(
-            deep=deep, on_progress=lambda done, total: listener(file.name, done, total)
-        )
-        torn = trajectory.torn_bytes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stepson.DamageWarning)  # what they tell is listed
+        with stepson.open(file) as trajectory, reading(terminal, str(file)) as listener:
+            result = trajectory.verify(
+                deep=deep, on_progress=lambda done, total: listener(file.name, done, total)
+            )
+            torn = trajectory.torn_bytes
     if as_json:
         terminal.show_json(verdict_facts(result, path=str(file), torn=torn))
     else:

@@ -45,11 +45,18 @@ def _summary(found: Facts) -> Text:
         text.append(f", steps {count(first)} to {count(last)}")
     if found["time"]:
         text.append(f", {simulated(found['time'][1] - found['time'][0])}")
-    if found["torn_bytes"]:
+    if found["broken_footer"]:
+        text.append("\nits last bytes are a FOOTER that does not verify: killed while ")
+        text.append("closing, or damaged; nothing is lost")
+    elif found["torn_bytes"]:
         torn = plural(found["torn_bytes"], "byte")
-        text.append(
-            f"\n{torn} at the end were never committed; they are skipped", "warning"
-        )
+        text.append(f"\n{torn} at the end were never committed", "warning")
+        since = found["torn_since"]
+        known = "" if since is None else f"; what is committed ends with step {count(since)}"
+        text.append(known, "warning")
+    if found["damages"]:
+        text.append("\ndamaged", "bad")
+        text.append(": `stepson verify` says where")
     return text
 
 

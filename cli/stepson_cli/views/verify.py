@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from stepson_cli.quantities import plural, size
+from stepson_cli.views.damages import table
 
 if TYPE_CHECKING:
     from stepson.verify import Verification
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["verdict", "verdict_facts"]
 
 
-def verdict(result: "Verification", *, path: str, torn: int) -> Text:
+def verdict(result: "Verification", *, path: str, torn: int) -> RenderableType:
     """Say whether a file is sound, and list what is damaged.
 
     Args:
@@ -26,11 +28,22 @@ def verdict(result: "Verification", *, path: str, torn: int) -> Text:
     text.append(f", {plural(result.frames, 'frame')}")
     if not result.ok:
         text.append(" in those that are sound")
-    if torn:
+    if result.broken_footer:
+        text.append(f"\nthe last {plural(result.broken_footer, 'byte')} are a FOOTER that ")
+        text.append("does not verify: killed while closing, or damaged; nothing is lost")
+    elif torn:
         text.append(f"\n{plural(torn, 'byte')} at the end were never committed: no damage")
-    for damage in result.damages:
-        text.append(f"\n  {damage}", "bad")
-    return text
+    if result.ok:
+        return text
+    text.append(f"\n{plural(len(result.damages), 'damage')}")
+    if result.damaged_bytes:
+        text.append(f" in {size(result.damaged_bytes)}")
+    if result.damaged_steps:
+        text.append(f", touching {plural(result.damaged_steps, 'step')}")
+    text.append("\n")
+    advice = Text("\neverything else stays readable; to save it in a new file:\n  ")
+    advice.append(f"stepson recover {path} OUT.son", "command")
+    return Group(text, table(result.damages), advice)
 
 
 def verdict_facts(result: "Verification", *, path: str, torn: int) -> dict[str, Any]:
@@ -43,5 +56,8 @@ def verdict_facts(result: "Verification", *, path: str, torn: int) -> dict[str, 
         "frames": result.frames,
         "bytes": result.bytes,
         "torn_bytes": torn,
-        "damages": [str(damage) for damage in result.damages],
+        "broken_footer": result.broken_footer,
+        "damaged_bytes": result.damaged_bytes,
+        "damaged_steps": result.damaged_steps,
+        "damages": [damage.to_map() for damage in result.damages],
     }

@@ -1,0 +1,75 @@
+"""`stepson recover`: everything that is sound of a damaged file, in a new one."""
+
+from pathlib import Path
+
+import click
+
+from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
+
+__all__ = ["command"]
+
+LOST = 1
+
+
+@click.command(
+    name="recover",
+    epilog=examples(
+        "stepson recover md.son saved.son",
+        "stepson recover 07/md.son saved.son --like 06/md.son",
+        "stepson recover md.son flux.son --fields heat_flux,energy,temperature",
+    ),
+)
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--like",
+    metavar="OTHER",
+    type=click.Path(path_type=Path),
+    help="A file with the same fields and atoms, if SCHEMA or METADATA of IN is damaged.",
+)
+@click.option("--torn", is_flag=True, help="Take whole blocks that were never committed.")
+@click.option("--fields", metavar="NAME,NAME", help="Only these; default: all.")
+@as_json
+@with_terminal
+def command(
+    source: Path,
+    target: Path,
+    like: Path | None,
+    torn: bool,
+    fields: str | None,
+    as_json: bool,
+    terminal: Terminal,
+) -> int:
+    """Save everything that is sound of a damaged trajectory.
+
+    Reads IN twice, in bounded memory, never changes it, and writes a new, sealed file OUT.
+    Chunks are copied as they stand, so each sample of OUT is bit for bit that of IN.
+
+    Nothing sound is dropped and nothing is invented. Where a whole block is lost, its
+    frames are missing. Where a frame has lost some of its fields, these become irregular in
+    OUT: their own steps tell where they have samples, and a Green-Kubo analysis takes no
+    correlation across the gap. The metadata of OUT say under "recovered" what was lost.
+
+    Exits with 0 if nothing was lost, with 1 if something was. An interrupted recovery
+    leaves no OUT; give the same command again.
+    """
+    import stepson
+    from stepson_cli.progress import reading
+
+    names = None if fields is None else [each.strip() for each in fields.split(",")]
+    with reading(terminal, str(source)) as listener:
+        done = stepson.recover(
+            source,
+            target,
+            lambda now, total: listener(source.name, now, total),
+            like=like,
+            torn=torn,
+            fields=names,
+        )
+    if as_json:
+        terminal.show_json(done.to_map())
+    else:
+        from stepson_cli.views.recover import report
+
+        terminal.show(report(done))
+    return 0 if done.complete else LOST

@@ -1,0 +1,167 @@
+"""Verification lists facts, goes on behind a break, and tells copies from data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stepson
+from stepson.records import RecordType
+from stepson.scan import Record
+from stepson.source import Bytes
+from stepson.trajectory import Trajectory
+from stepson.verify import Verification
+from tests.stepson.files import flipped, records, write
+
+pytestmark = pytest.mark.filterwarnings("ignore::stepson.DamageWarning")
+BLOCKS = [range(i, i + 20) for i in range(0, 120, 20)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("verify") / "md.son"
+    write(path, BLOCKS)
+    return path.read_bytes()
+
+
+def found(data: bytes, *, deep: bool = False) -> Verification:
+    return Trajectory(Bytes(data)).verify(deep=deep)
+
+
+def of_kind(data: bytes, kind: RecordType) -> list[Record]:
+    return [r for r in records(data) if r.prefix.type == kind]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_chunk(data: bytes, deep: bool) -> None:
+    block = of_kind(data, RecordType.BLOCK)[2]
+    info = block.map["chunks"][-1]
+    place = block.payload + info["offset"]
+    result = found(flipped(data, place), deep=deep)
+    (damage,) = result.damages
+    assert damage.field == "positions"
+    assert (damage.first_step, damage.last_step) == (40, 58)
+    assert (damage.offset, damage.bytes) == (place, info["size"])
+    assert damage.expected == info["crc32c"]
+    assert damage.actual is not None
+    assert damage.actual != damage.expected
+    assert result.damaged_steps == 19
+    assert result.frames == 50
+
+
+def test_several_chunks_are_all_named(data: bytes) -> None:
+    bad = data
+    for block in of_kind(data, RecordType.BLOCK)[1:4]:
+        for info in block.map["chunks"]:
+            bad = flipped(bad, block.payload + info["offset"])
+    result = found(bad, deep=True)
+    assert sorted({each.field or "" for each in result.damages}) == sorted(
+        ["energy", "heat_flux", "positions"]
+    )
+    assert len(result.damages) == 9
+    assert result.damaged_steps == 57
+
+
+def test_the_head_of_a_block(data: bytes) -> None:
+    block = of_kind(data, RecordType.BLOCK)[3]
+    for place in (block.offset + 9, block.offset + 40):
+        (damage,) = found(flipped(data, place), deep=True).damages
+        assert damage.offset == block.offset
+        assert damage.bytes == block.prefix.length
+        assert (damage.first_step, damage.last_step) == (60, 78)
+
+
+def test_a_break_hides_nothing_before_or_behind(data: bytes) -> None:
+    commits = of_kind(data, RecordType.COMMIT)
+    blocks = of_kind(data, RecordType.BLOCK)
+    bad = flipped(data, commits[3].offset + 100)
+    for block in (blocks[0], blocks[2], blocks[5]):
+        bad = flipped(bad, block.payload)
+    result = found(bad)
+    places = [each.offset for each in result.damages]
+    assert places == [
+        blocks[0].payload, blocks[2].payload, commits[3].offset, blocks[5].payload
+    ]  # fmt: skip
+    assert result.commits == len(commits) - 1
+    broken = result.damages[2]
+    assert (broken.first_step, broken.last_step) == (39, 59)
+
+
+def test_a_copy_is_called_one(data: bytes) -> None:
+    (scalars,) = of_kind(data, RecordType.SCALARS)
+    (damage,) = found(flipped(data, scalars.payload)).damages
+    assert "a copy" in damage.what
+    (index,) = of_kind(data, RecordType.INDEX)
+    (damage,) = found(flipped(data, index.offset + 40), deep=True).damages
+    assert damage.what == "the head of an INDEX does not verify"
+    assert damage.first_step is None
+
+
+def test_metadata_and_checkpoint(data: bytes) -> None:
+    for kind, step in ((RecordType.METADATA, None), (RecordType.CHECKPOINT, 19)):
+        record = of_kind(data, kind)[0]
+        (damage,) = found(flipped(data, record.payload)).damages
+        assert kind.name in damage.what
+        assert damage.first_step == step
+
+
+def test_a_broken_footer_is_no_damage(data: bytes) -> None:
+    (footer,) = of_kind(data, RecordType.FOOTER)
+    for place in (0, 5, 9, 40):
+        result = found(flipped(data, footer.offset + place))
+        assert result.ok
+        assert result.broken_footer == len(data) - footer.offset
+    assert found(data).broken_footer == 0
+    assert found(data + bytes(100)).broken_footer == 0
+
+
+def test_facts_are_plain(data: bytes) -> None:
+    block = of_kind(data, RecordType.BLOCK)[0]
+    (damage,) = found(flipped(data, block.payload)).damages
+    assert damage.to_map() == {
+        "what": "a chunk does not verify",
+        "offset": block.payload,
+        "bytes": block.map["chunks"][0]["size"],
+        "field": damage.field,
+        "first_step": 0,
+        "last_step": 18,
+        "expected": damage.expected,
+        "actual": damage.actual,
+        "file": None,
+    }
+    assert f"at byte {block.payload}" in str(damage)
+
+
+def test_what_cannot_be_opened_says_what_to_do(data: bytes, tmp_path: Path) -> None:
+    schema = of_kind(data, RecordType.SCHEMA)[0]
+    zeros = bytes(len(data) - 4096)
+    for bad in (
+        flipped(data, 3),
+        flipped(data, 64 + 40),
+        flipped(data, schema.offset),
+        flipped(data, schema.offset + 40),
+        data[:1024] + zeros,
+    ):
+        path = tmp_path / "md.son"
+        path.write_bytes(bad)
+        with pytest.raises(stepson.FormatError, match="stepson recover IN OUT") as caught:
+            stepson.open(path)
+        assert str(caught.value).count("\n") == 0
+
+
+def test_random_flips_are_found_where_they_are(data: bytes) -> None:
+    rng = np.random.default_rng(1)
+    for record in records(data):
+        if record.prefix.type in (
+            RecordType.HEADER,
+            RecordType.SCHEMA,
+            RecordType.FOOTER,
+        ):
+            continue
+        used = record.prefix.head_length + record.prefix.payload_length
+        place = record.offset + int(rng.integers(used))
+        damages = found(flipped(data, place)).damages
+        assert damages
+        for each in damages:
+            assert each.offset is not None
+            assert record.offset <= each.offset <= place < each.offset + each.bytes
