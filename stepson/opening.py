@@ -91,7 +91,7 @@ class Header:
         if not isinstance(parent, dict | None):
             raise FormatError("a HEADER whose parent is no map", offset=offset)
         compatible, read_compatible, incompatible = (
-            _names(stored.get(key, []), offset)
+            _names(stored.get(key), offset)
             for key in ("compatible", "read_compatible", "incompatible")
         )
         for feature in incompatible:

@@ -198,9 +198,7 @@ class Schema:
         """
         known = set(Field.__dataclass_fields__)
         try:
-            maps = [
-                {k: v for k, v in each.items() if k in known} for each in stored["fields"]
-            ]
+            maps = [{name: each[name] for name in known} for each in stored["fields"]]
             n_atoms = stored["n_atoms"]
             if type(n_atoms) is not int:
                 raise TypeError("n_atoms is no integer")

@@ -28,6 +28,12 @@ HEADER, SCHEMA, METADATA, BLOCK, TABLE, COMMIT, CHECKPOINT = range(1, 8)
 FOOTER = 10
 DTYPES = ["bool", *(f"float{n}" for n in (16, 32, 64))]
 DTYPES += [f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64)]
+KEYS = {
+    *("name", "dtype", "shape", "unit", "every", "offset"),
+    "precision",
+    "codec",
+    "attributes",
+}
 POLYNOMIALS: tuple[list[int], ...] = (
     [],
     [65536],
@@ -324,6 +330,7 @@ def checked(schema: Any) -> Any:
     need(0 <= schema["n_atoms"] < 2**31 and 1 <= len(schema["fields"]) <= 64, "SCHEMA")
     seen: list[Any] = []
     for i, field in enumerate(schema["fields"]):
+        need(field.keys() >= KEYS, "field: keys")
         shape, every = field["shape"], field["every"]
         need(field["name"].isascii() and field["name"].isidentifier(), "field: name")
         need(field["dtype"] in DTYPES and len(shape) <= 8, "field: dtype or shape")

@@ -16,9 +16,9 @@ from stepson import Field, chunk
 from stepson.codecs import CODECS
 from stepson.encoder import Encoder
 from stepson.errors import FormatError
-from stepson.opening import open_source
+from stepson.opening import Header, open_source
 from stepson.records import RecordType
-from stepson.schema import DTYPES
+from stepson.schema import DTYPES, Schema
 from stepson.source import Bytes
 from tests import naive_reader
 from tests.stepson.files import create, records, write
@@ -128,6 +128,25 @@ def test_codecs_and_their_parameters() -> None:
         made = chunk.encode(np.ones((3, 2), "f4"), plan, precision=bound)
         assert set(made.info["params"]) == set(filter(None, parameters.split(", ")))
         assert set(made.info) | {"error"} == keys("5 Chunks")
+
+
+@pytest.mark.parametrize("key", sorted(keys("2.4", 1)))
+def test_a_field_has_all_its_keys(data: bytes, key: str) -> None:
+    (stored,) = maps(data, RecordType.SCHEMA)
+    assert Schema.from_map(stored, 0).n_atoms == stored["n_atoms"]
+    del stored["fields"][1][key]
+    with pytest.raises(FormatError, match="SCHEMA"):
+        Schema.from_map(stored, 0)
+    with pytest.raises(naive_reader.Refused, match="keys"):
+        naive_reader.checked(stored)
+
+
+@pytest.mark.parametrize("key", ["uuid", "compatible", "read_compatible", "incompatible"])
+def test_a_header_has_its_uuid_and_features(data: bytes, key: str) -> None:
+    (stored,) = maps(data, RecordType.HEADER)
+    assert Header.from_map(stored, 64).to_map() == stored
+    with pytest.raises(FormatError, match="HEADER"):
+        Header.from_map({k: v for k, v in stored.items() if k != key}, 64)
 
 
 class Hole(Encoder):
