@@ -34,7 +34,7 @@ from stepson.errors import FormatError, RemoteError
 from stepson.records import COMMIT_SIZE, MAGIC_SIZE, Commit, RecordType
 from stepson.scan import read_record
 from stepson.source import EDGE, MAX_EDGE, Bytes, Followed, LocalFile
-from stepson.transport import Reply, Transport, insist, transport_for
+from stepson.transport import Passing, Reply, Transport, insist, transport_for
 
 __all__ = ["RemoteFile", "open_url"]
 
@@ -92,6 +92,7 @@ class RemoteFile:
         self._lock = Lock()
         self._identity: bytes | None = None
         self._versions: set[str | None] = set()
+        self._reach = 0
         self._look()
 
     @property
@@ -113,6 +114,7 @@ class RemoteFile:
         last = pool.submit(self._ask, -1, TAIL)
         first = self._ask(0, START)
         tail, self._size = self._end_of(first, last)
+        self._reach = max(self._reach, self._size)
         begin = self._size - len(tail)
         self._identify(first.data[:IDENTITY])
         self._versions.add(first.version)
@@ -152,17 +154,17 @@ class RemoteFile:
 
     def _fetch(self, start: int, length: int) -> bytes:
         """Exactly these bytes, of the same file as before."""
-        reply = self._ask(start, length)
+
+        def whole() -> Reply:
+            found = self._transport.fetch(start, length)
+            if len(found.data) != length:
+                raise Passing(f"{len(found.data)} bytes came instead of {length}")
+            return found
+
+        reply = insist(self.url, start, whole)
         if reply.version not in self._versions:
             self._identify(self._ask(0, IDENTITY).data)
             self._versions.add(reply.version)
-        if len(reply.data) != length:
-            raise RemoteError(
-                self.url,
-                f"{len(reply.data)} bytes came instead of {length}; the file has become "
-                "shorter, or the server is not to be trusted",
-                offset=start,
-            )
         return reply.data
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -171,7 +173,7 @@ class RemoteFile:
         Raises:
             RemoteError: they cannot be had.
         """
-        end = min(offset + length, self._size)
+        end = min(offset + length, self._reach)
         if offset >= end:
             return b""
         with self._lock:
@@ -202,11 +204,11 @@ class RemoteFile:
             return self._tail, end
         follows = self._next <= offset <= self._next + SMALLEST
         self._window = min(2 * self._window, LARGEST) if follows else SMALLEST
-        return offset, min(max(end, offset + self._window), self._size)
+        return offset, min(max(end, offset + self._window), self._reach)
 
     def expect(self, ranges: Iterable[Range]) -> None:
         """Start to fetch ranges (offset, length) that will be read soon."""
-        wanted = _joined(ranges, self._size)
+        wanted = _joined(ranges, self._reach)
         room = EXPECTED
         with self._lock:
             for start, stop in wanted:
@@ -239,8 +241,8 @@ class RemoteFile:
             self._starts.clear()
             self._held = 0
 
-    # Spans do not overlap. `_starts` is sorted; `_spans` goes from old to new: what a stream
-    # has used is older than what it will use.
+    # Spans do not overlap. `_starts` is sorted; `_spans` goes from old to new: what a
+    # stream has used is older than what it will use.
 
     def _missing(self, start: int, stop: int) -> Iterator[Range]:
         """The parts of a range that are neither here nor under way."""

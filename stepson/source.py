@@ -125,21 +125,24 @@ class Edges:
         """When this was made; nothing behind it is read."""
         self._start = source.read_at(0, min(self.size, EDGE))
         self._tail = b""
+        self._tail_at = self.size
 
     def read_at(self, offset: int, length: int) -> bytes:
         """At most `length` bytes from `offset` on."""
         end = min(offset + length, self.size)
         if end <= len(self._start):
             return self._start[offset:end]
-        tail = self.size - EDGE
-        if offset >= tail > self.size - len(self._tail):
-            self._tail = self._source.read_at(tail, EDGE)
-        if offset < self.size - len(self._tail):
+        if offset >= self.size - EDGE and self._tail_at > self.size - EDGE:
+            self._keep(max(0, self.size - EDGE))
+        if offset < self._tail_at:
             if end < self.size - ALIGNMENT or self.size - offset > MAX_EDGE:
                 return self._source.read_at(offset, end - offset)
-            self._tail = self._source.read_at(offset, self.size - offset)
-        start = self.size - len(self._tail)
-        return self._tail[offset - start : end - start]
+            self._keep(offset)
+        return self._tail[offset - self._tail_at : end - self._tail_at]
+
+    def _keep(self, start: int) -> None:
+        """Read the end from `start` on; it may be shorter than the size promises."""
+        self._tail_at, self._tail = start, self._source.read_at(start, self.size - start)
 
     @property
     def far(self) -> bool:
@@ -154,7 +157,7 @@ class Edges:
         """Read start and end again; the size stays that of the first look."""
         forget(self._source)
         self._start = self._source.read_at(0, min(self.size, EDGE))
-        self._tail = b""
+        self._tail, self._tail_at = b"", self.size
 
     def close(self) -> None:
         """Let go of the source."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from stepson.errors import RemoteError
 
-__all__ = ["Reply", "Transport", "insist", "transport_for"]
+__all__ = ["Passing", "Reply", "Transport", "insist", "transport_for"]
 
 WAITS = (0.2, 0.6, 1.8)
 """Seconds before the second, third and fourth attempt."""
