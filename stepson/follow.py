@@ -20,7 +20,8 @@ can only look like less than is known, or like damage. So
 Implements ``spec/son-1.md`` 4.1.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -142,20 +143,9 @@ class Follower:
 
     def _open(self) -> Trajectory:
         found = Trajectory(self._source, self.path)
-        found.reader.again = self._again(found.source, monotonic() + self._patience)
+        until = monotonic() + self._patience
+        found.reader.again = partial(_again, found.source, until, self._poll)
         return found
-
-    def _again(self, source: Source, until: float) -> Callable[[int], bool]:
-        """Read what fails again and again up to a time, then once."""
-
-        def again(failures: int) -> bool:
-            if monotonic() > until:
-                return failures == 1 and forget(source)
-            if failures > 1:
-                sleep(max(self._poll, SHORTEST_PAUSE))
-            return forget(source)
-
-        return again
 
     def _doubt(self, error: Exception) -> None:
         """Let a look pass that shows no good; raise when it has been so for too long."""
@@ -191,6 +181,15 @@ class Follower:
     def close(self) -> None:
         """Let go of the file; frames that were handed out can no longer be read."""
         self.trajectory.close()
+
+
+def _again(source: Source, until: float, poll: float, failures: int) -> bool:
+    """Read what fails again and again up to a time, then once."""
+    if monotonic() > until:
+        return failures == 1 and forget(source)
+    if failures > 1:
+        sleep(max(poll, SHORTEST_PAUSE))
+    return forget(source)
 
 
 class _TakenBackError(Exception):
