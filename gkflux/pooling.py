@@ -8,11 +8,13 @@ timestep, gauge or target temperature are refused, with the difference.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import stepson
 from gkflux.errors import FluxError
 
 __all__ = ["FluxFile", "join", "microcanonical", "refuse_different", "refuse_twice"]
@@ -34,8 +36,6 @@ class FluxFile:
     masses: Array | None
     """amu: isotopes scatter phonons."""
     cell: Array | None
-    parent: str | None
-    """uuid of the file that this one continues."""
 
     @property
     def uuid(self) -> str:
@@ -136,25 +136,28 @@ def _words(cell: Array | None) -> str:
 
 
 def join(files: Sequence[FluxFile]) -> list[list[FluxFile]]:
-    """Chain the files that continue one another: parent and steps that follow."""
+    """Chain the files that continue one another, as `stepson.open_many` finds them.
+
+    A file whose parent is not what it went on from begins a group: nothing says that its
+    flux follows the one before. A gap stays within a group, and is seen by the steps.
+
+    Raises:
+        FluxError: steps overlap.
+    """
+    by_uuid = {file.uuid: file for file in files}
     groups: list[list[FluxFile]] = []
-    for file in sorted(files, key=lambda f: f.steps[0]):
-        for group in groups:
-            if _continues(group[-1], file):
-                group.append(file)
-                break
-        else:
-            groups.append([file])
-    order = {file.path: index for index, file in enumerate(files)}
-    return sorted(groups, key=lambda g: order[g[0].path])
+    for run in stepson.open_many([file.path for file in files], warn=False).runs:
+        chain = [by_uuid[member.uuid] for member in run.members]
+        for first, second in pairwise(chain):
+            _refuse_overlap(first, second)
+        for start, stop in pairwise([0, *run.strangers, len(chain)]):
+            groups.append(chain[start:stop])
+    return groups
 
 
-def _continues(first: FluxFile, second: FluxFile) -> bool:
-    if second.parent != first.uuid:
-        return False
+def _refuse_overlap(first: FluxFile, second: FluxFile) -> None:
     if second.steps[0] <= first.steps[1]:
         raise FluxError(
             f"{second.path} starts at step {second.steps[0]}, {first.path}, which it "
             f"continues, ends at step {first.steps[1]}: the steps overlap"
         )
-    return True

@@ -7,7 +7,6 @@ timestep, gauge or target temperature are refused, with the difference. Nothing 
 at a frame: metadata and the index only.
 """
 
-import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from gkflux.pooling import FluxFile, join, microcanonical, refuse_different, ref
 from gkflux.runs import Chunk, Run
 from gkflux.stored_units import factor
 from stepson.errors import FormatError
+from stepson.names import expand
 
 __all__ = ["find_files", "trajectory_runs"]
 
@@ -43,14 +43,8 @@ def find_files(paths: str | Path | Iterable[str | Path]) -> list[str]:
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     found: list[str] = []
     for entry in given:
-        path = Path(entry)
-        if path.is_dir():
-            matches = sorted(str(p) for p in path.rglob("*.son"))
-        elif path.exists() or "://" in str(entry):
-            matches = [str(entry)]
-        else:
-            matches = sorted(glob.glob(str(entry), recursive=True))
-        if not matches:
+        matches = [str(match) for match in expand(entry)]
+        if not matches or not all("://" in each or Path(each).exists() for each in matches):
             raise FluxError(f"{entry}: no such file; give .son files, folders or a glob")
         found += matches
     if not found:
@@ -140,7 +134,6 @@ def _open(path: str) -> FluxFile:
             numbers=np.asarray(metadata["numbers"]),
             masses=None if masses is None else np.array(masses, dtype=np.float64),
             cell=None if cell is None else np.array(cell, dtype=np.float64),
-            parent=None if trajectory.parent is None else str(trajectory.parent["uuid"]),
         )
 
 

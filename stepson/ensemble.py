@@ -1,6 +1,5 @@
 """Independent runs that were opened together: a folder, a glob, a list."""
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from stepson.errors import FormatError, SchemaError, SeriesWarning, TornError
+from stepson.errors import FormatError, SchemaError, TornError
 from stepson.joined import Joined
 from stepson.lineage import sort_chains, strangers
 from stepson.member import Known, Member, Shelf, SourceOf
@@ -34,6 +33,8 @@ class Run:
     source_of: SourceOf
     remarks: tuple[str, ...] = ()
     """What does not fit between the files."""
+    strangers: tuple[int, ...] = ()
+    """Numbers of files that did not go on from what the one before them holds now."""
 
     def open(self) -> Trajectory:
         """The trajectory, opened now."""
@@ -70,9 +71,11 @@ class Ensemble(Sequence[Trajectory]):
     Iterating over a thousand runs holds one of them open, unless they are kept.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Run], remarks: Sequence[str] = ()) -> None:
         self.runs = tuple(runs)
         """What is known of each run without opening it again."""
+        self.remarks = tuple(remarks)
+        """What was said when they were opened."""
         self._open: WeakValueDictionary[int, Trajectory] = WeakValueDictionary()
 
     @property
@@ -172,7 +175,6 @@ def assemble(
     *,
     join: bool | None = None,
     strict: bool = False,
-    stacklevel: int = 3,
 ) -> Ensemble:
     """Look at each file once, and sort them into runs.
 
@@ -182,7 +184,9 @@ def assemble(
         join: None: files are joined by the parents that they name; True: all into one run;
             False: each file is a run.
         strict: what would be a warning is an error, and so are uncommitted bytes.
-        stacklevel: of the warnings.
+
+    Returns:
+        the runs; ``remarks`` are what the user should be told.
 
     Raises:
         FormatError: a file is no `.son`, or nothing is there.
@@ -195,9 +199,7 @@ def assemble(
     notes += [f"{run.paths[0]}: {line}" for run in runs for line in _brief(run.remarks)]
     if strict:
         _refuse(members, notes)
-    for note in notes:
-        warnings.warn(note, SeriesWarning, stacklevel=stacklevel)
-    return Ensemble(runs)
+    return Ensemble(runs, notes)
 
 
 def _look(found: Sequence[Named], source_of: SourceOf) -> tuple[list[Member], list[str]]:
@@ -224,9 +226,16 @@ def _run(chain: Sequence[Member], source_of: SourceOf) -> Run:
     if len(members) == 1:
         return Run(members[0].label, members, members[0].frames, source_of)
     joined = Joined(members, source_of)
-    remarks = [*strangers(members, Shelf(members, source_of))]
-    remarks += mention([*joined.gaps, *joined.overlaps])
-    return Run(members[0].label, members, len(joined), source_of, tuple(remarks))
+    strange = dict(strangers(members, Shelf(members, source_of)))
+    seams = mention([*joined.gaps, *joined.overlaps])
+    return Run(
+        name=members[0].label,
+        members=members,
+        frames=len(joined),
+        source_of=source_of,
+        remarks=(*strange.values(), *seams),
+        strangers=tuple(strange),
+    )
 
 
 def _brief(remarks: Sequence[str]) -> list[str]:

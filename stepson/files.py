@@ -1,6 +1,7 @@
 """The ways to files, `open` and `create`; `start` and `resume` do it on any sink."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,14 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 from numpy.typing import ArrayLike
 
 from stepson.ensemble import Ensemble, assemble
-from stepson.errors import FormatError, SchemaError, TornError, VersionError, WriterError
+from stepson.errors import (
+    FormatError,
+    SchemaError,
+    SeriesWarning,
+    TornError,
+    VersionError,
+    WriterError,
+)
 from stepson.follow import Follower
 from stepson.heading import atomic_numbers, new_header, new_metadata, program
 from stepson.lock import Newborn, lock, sweep, unlock
@@ -133,6 +141,8 @@ def open(
             raise SchemaError(_one_only(mode, follow, options))
         source_of = partial(_source, storage_options=storage_options)
         found = assemble(path, source_of, join=join, strict=strict)
+        for remark in found.remarks:
+            warnings.warn(remark, SeriesWarning, stacklevel=2)
         return found.runs[0].open() if len(found) == 1 and join is not False else found
     return _open_one(path, mode, strict, follow, storage_options, options)
 
@@ -142,14 +152,16 @@ def open_many(
     *,
     join: Literal[False] | None = None,
     strict: bool = False,
+    warn: bool = True,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Ensemble:
-    """Open what `open` opens, always as an ensemble, even of one run or of none joined.
+    """Open what `open` opens, always as an ensemble, even of a single run.
 
     Args:
         path: as in `open`.
         join: False: each file by itself.
         strict: as in `open`.
+        warn: False: what there is to say stands in ``remarks``, and no warning is given.
         storage_options: as in `open`.
 
     Raises:
@@ -159,7 +171,10 @@ def open_many(
         SeriesWarning: as `open`.
     """
     source_of = partial(_source, storage_options=storage_options)
-    return assemble(path, source_of, join=join, strict=strict)
+    found = assemble(path, source_of, join=join, strict=strict)
+    for remark in found.remarks if warn else ():
+        warnings.warn(remark, SeriesWarning, stacklevel=2)
+    return found
 
 
 def _one_only(mode: str, follow: bool, options: Mapping[str, Any]) -> str:

@@ -174,8 +174,8 @@ def _refuse_circles(known: Mapping[str, Member]) -> None:
         done |= seen
 
 
-def strangers(chain: Sequence[Member], shelf: Shelf) -> Iterator[str]:
-    """Files of a chain that are not what the one behind them went on from."""
+def strangers(chain: Sequence[Member], shelf: Shelf) -> Iterator[tuple[int, str]]:
+    """Files of a chain that are not what the next one went on from: its number, and why."""
     for number, (before, behind) in enumerate(pairwise(chain)):
         digest = behind.parent_digest
         if behind.parent != before.uuid or digest in (None, before.digest):
@@ -187,8 +187,9 @@ def strangers(chain: Sequence[Member], shelf: Shelf) -> Iterator[str]:
         except FormatError:
             pass  # What cannot be followed cannot be confirmed.
         yield (
+            number + 1,
             f"{before.where} is not what {behind.where} continued: it has no commit "
-            f"{(digest or '')[:12]}…; it is an older copy, or has lost its end"
+            f"{(digest or '')[:12]}…; it is an older copy, or has lost its end",
         )
 
 

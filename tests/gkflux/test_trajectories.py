@@ -40,7 +40,7 @@ def write(
     values: Float,
     *,
     first: int = 0,
-    parent: stepson.Trajectory | None = None,
+    parent: stepson.Trajectory | dict[str, Any] | None = None,
     fields: list[stepson.Field] | None = None,
     cell: Float | None = None,
     seal: bool = True,
@@ -126,6 +126,48 @@ def test_a_continuation_is_joined_to_what_it_continues(tmp_path: Path) -> None:
         gkflux.GreenKubo.from_trajectories(whole).curves["autocorrelation"],
         rtol=1e-3,  # the temperatures of the two files were drawn anew
     )
+
+
+def test_a_gap_before_a_continuation_is_not_correlated_across(tmp_path: Path) -> None:
+    """One run of two pieces: what a run of each gives, not what a run of all would."""
+    values = flux(1)
+    first = write(tmp_path / "first.son", values[:1000])
+    with stepson.open(first) as parent:
+        second = write(tmp_path / "second.son", values[1100:], first=2200, parent=parent)
+    found = gkflux.GreenKubo.from_trajectories([first, second])
+    assert len(found.inputs) == 1
+    assert found.inputs[0]["samples"] == SAMPLES - 100
+    assert {c.name: c.status for c in found.checks}["spacing"] == "warn"
+    apart = write(tmp_path / "apart.son", values[1100:], first=2200)
+    pieces = gkflux.GreenKubo.from_trajectories([first, apart])
+    assert len(pieces.inputs) == 2
+    np.testing.assert_allclose(
+        found.curves["autocorrelation"][:50],
+        pieces.curves["autocorrelation"][:50],
+        rtol=1e-3,  # the mean temperatures of two runs are not that of one
+        atol=1e-4 * pieces.curves["autocorrelation"][0].max(),
+    )
+
+
+def test_what_did_not_go_on_from_the_file_that_is_there_is_a_run(tmp_path: Path) -> None:
+    """Steps that follow say nothing where the parent lost its end and was run again."""
+    values = flux(1)
+    first = write(tmp_path / "first.son", values[:1000])
+    with stepson.open(first) as found:
+        parent = {"uuid": found.uuid, "digest": "0" * 64, "step": 1998}
+    second = write(tmp_path / "second.son", values[1000:], first=2000, parent=parent)
+    with stepson.open(second) as found:
+        third = write(tmp_path / "third.son", values[:100], first=6000, parent=found)
+    runs = trajectory_runs([third, second, first])
+    assert [run.facts["files"] for run in runs] == [[str(first)], [str(second), str(third)]]
+
+
+def test_branches_are_pooled_one_by_one(tmp_path: Path) -> None:
+    first = write(tmp_path / "first.son", flux(1, 100))
+    for name in "ab":
+        with stepson.open(first) as parent:
+            write(tmp_path / f"{name}.son", flux(2, 100), first=200, parent=parent)
+    assert [run.samples for run in trajectory_runs(tmp_path)] == [100] * 3
 
 
 def test_overlapping_steps_are_refused(tmp_path: Path) -> None:
