@@ -37,6 +37,8 @@ __all__ = ["FAN_OUT", "Column", "Entries", "IndexRecord", "Row", "Tree", "Unit"]
 FAN_OUT = 256
 MAX_LEVELS = 8
 KEPT_NODES = 16
+NODE_BYTES = 2**14
+"""Of the first read of an INDEX: enough for 256 entries and the roots beside them."""
 Row = NDArray[np.int64]
 
 
@@ -290,7 +292,8 @@ class Tree:
         return entries
 
     def _read_node(self, offset: int, level: int, row: Row) -> Entries:
-        record = read_record(self._source, offset, RecordType.INDEX, self._end)
+        source, end = self._source, self._end
+        record = read_record(source, offset, RecordType.INDEX, end, NODE_BYTES)
         index = IndexRecord.from_map(record.map, self._cadences, offset)
         if index.level != level or not ends_with(index.entries, row):
             raise FormatError("an INDEX contradicts the one above it", offset=offset)
