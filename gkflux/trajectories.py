@@ -127,7 +127,7 @@ def _open(path: str) -> FluxFile:
         return FluxFile(
             path=path,
             steps=(int(steps[0]), int(steps[-1])),
-            every=int(field.every or steps[1] - steps[0]),
+            every=_spacing(field, steps),
             samples=len(steps),
             timestep=float(timestep),
             facts=_facts(trajectory, field),
@@ -135,6 +135,12 @@ def _open(path: str) -> FluxFile:
             masses=None if masses is None else np.array(masses, dtype=np.float64),
             cell=None if cell is None else np.array(cell, dtype=np.float64),
         )
+
+
+def _spacing(field: stepson.Field, steps: Any) -> int:
+    """Steps between samples; of a field that `stepson.recover` changed, those of before."""
+    told = field.attributes.get("every_before_recovery")
+    return int(field.every or told or steps[1] - steps[0])
 
 
 def _check_fields(trajectory: stepson.Trajectory, path: str) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 from stepson.block import Block
 from stepson.damage import Damage
-from stepson.records import RecordType
-from stepson.resync import Hole
+from stepson.errors import FormatError
+from stepson.records import COMMIT_SIZE, RecordType
+from stepson.resync import Hole, Placed
 
-__all__ = ["chunk_damage", "hole_damage", "record_name"]
+__all__ = ["break_damage", "chunk_damage", "hole_damage", "record_name"]
 
 
 def chunk_damage(block: Block, info: Mapping[str, Any], actual: int | None) -> Damage:
@@ -32,6 +33,17 @@ def hole_damage(hole: Hole) -> Damage:
     found = Damage.of(hole.error, bytes=hole.end - hole.start)
     what = f"the head of {record_name(hole.kind)} does not verify"
     return replace(found, what=what, offset=hole.start)
+
+
+def break_damage(earlier: Placed | None, this: Placed, error: FormatError) -> Damage:
+    """What is wrong between two COMMITs of the chain that should be neighbours."""
+    moved = 0 if earlier is None else earlier.shift - this.shift
+    if earlier is not None and moved:
+        how = f"{moved} bytes are missing" if moved > 0 else f"{-moved} bytes were added"
+        return Damage(f"{how} from here to byte {this.start}", earlier.end)
+    found = Damage.of(error)
+    size = COMMIT_SIZE
+    return replace(found, what="a COMMIT does not verify", bytes=size, offset=this.before)
 
 
 def record_name(kind: int | None) -> str:

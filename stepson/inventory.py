@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from stepson.block import Block
 from stepson.damage import Damage
 from stepson.errors import FormatError
-from stepson.findings import chunk_damage, hole_damage
+from stepson.findings import break_damage, chunk_damage, hole_damage
 from stepson.index import Column, Entries, IndexRecord
 from stepson.records import MAGIC_SIZE, RecordType
 from stepson.resync import Hole, Placed, bad_chunks, chain, is_whole, pieces
@@ -179,9 +179,9 @@ class Inventory:
             self._points.add(step)
             self.items.append(Item(record.offset, "checkpoint", step, step, certain))
             return
-        self.damages.append(
-            Damage("a checkpoint does not verify", record.offset, record.prefix.length)
-        )
+        known = step if type(step) is int else None
+        what, size = "a checkpoint does not verify", record.prefix.length
+        self.damages.append(Damage(what, record.offset, size, None, known, known))
         if type(step) is int:
             self.checkpoints_lost.add(step)
 
@@ -352,8 +352,7 @@ def take_stock(
     found = Inventory(source, schema, Filler(source, schema))
     for this, earlier, error in () if last is None else chain(source, uuid, last):
         if error is not None:
-            what = "the COMMIT before it is not where a COMMIT says"
-            found.damages.append(replace(Damage.of(error), what=f"{what}: {error.what}"))
+            found.damages.append(break_damage(earlier, this, error))
             found.between(earlier, this)
         found.transaction(this)
         progress(this.end)

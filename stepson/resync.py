@@ -147,6 +147,11 @@ class Placed(NamedTuple):
         return self.commit.start + self.shift
 
     @property
+    def before(self) -> int:
+        """Where the COMMIT before it should stand now."""
+        return self.commit.previous + self.shift
+
+    @property
     def end(self) -> int:
         """Where the next record starts now."""
         return self.place + COMMIT_SIZE
@@ -175,6 +180,7 @@ def placed_at(source: Source, place: int, uuid: bytes | None) -> Placed:
 def commits_before(source: Source, end: int, uuid: bytes | None) -> Iterator[Placed]:
     """All COMMITs that end at `end` or before, from the last to the first."""
     overlap = len(SIGN) - 1
+    end = min(end, source.size)
     while end > 0:
         start = max(0, end - PIECE)
         data = source.read_at(start, end - start)

@@ -16,11 +16,11 @@ from crc32c import crc32c
 from stepson.block import Block, gather_small
 from stepson.damage import Damage
 from stepson.errors import DamageWarning, FormatError, StepsonError
-from stepson.findings import chunk_damage, hole_damage, record_name
+from stepson.findings import break_damage, chunk_damage, hole_damage, record_name
 from stepson.index import Column, Unit
 from stepson.opening import Opened
 from stepson.records import COMMIT_SIZE, MAGIC_SIZE, Commit, RecordType
-from stepson.resync import Hole, Placed, bad_chunks, chain, pieces
+from stepson.resync import Hole, Placed, bad_chunks, chain, commits_before, pieces
 from stepson.scan import Record, payload_crc, read_record
 from stepson.tree import unpack_tree
 
@@ -104,11 +104,26 @@ def verify(
     result.broken_footer = opened.broken_footer
     if opened.tail.damage is not None:
         result.damages.append(Damage.of(opened.tail.damage, bytes=COMMIT_SIZE))
+    moved = _moved(opened)
+    if moved is not None:
+        result.damages.append(moved)
     if deep:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DamageWarning)  # what it tells is listed
             _check_index(opened, result)
     return result
+
+
+def _moved(opened: Opened) -> Damage | None:
+    """A COMMIT in what seems torn, away from where it was written: bytes were lost."""
+    end, size = opened.tail.valid_until, opened.size
+    last = next(commits_before(opened.source, size, opened.header.uuid), None)
+    if opened.tail.sealed or last is None or last.place < end or not last.shift:
+        return None
+    how = f"{abs(last.shift)} bytes are {'missing' if last.shift < 0 else 'too many'}"
+    what = f"{how} from here on, what is behind them is not read"
+    first, past = opened.tail.commit.end_step, last.commit.end_step
+    return Damage(what, end, size - end, None, first, past - 1 if past > first else None)
 
 
 class _Check:
@@ -157,15 +172,9 @@ class _Check:
         first = 0 if earlier is None else earlier.commit.end_step
         last = this.commit.first_step - 1
         steps = (first, last) if last >= first else (None, None)
-        place = this.commit.previous
-        broken = Damage.of(error, offset=place, bytes=COMMIT_SIZE)
-        what = f"the COMMIT before the one at byte {this.place} does not verify"
-        named = replace(broken, what=what, first_step=steps[0], last_step=steps[1])
-        found = [
-            each
-            for each in self._locate(start, this.start, steps, careful=True)
-            if each.offset != place
-        ]
+        named = break_damage(earlier, this, error)
+        found = self._locate(start, this.start, steps, careful=True)
+        found = [each for each in found if each.offset != named.offset]
         ordered = sorted([named, *found], key=lambda each: each.offset or 0)
         self.result.damages += ordered
         self.result.bytes += this.start - start

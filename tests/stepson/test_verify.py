@@ -84,7 +84,19 @@ def test_a_break_hides_nothing_before_or_behind(data: bytes) -> None:
     ]  # fmt: skip
     assert result.commits == len(commits) - 1
     broken = result.damages[2]
-    assert (broken.first_step, broken.last_step) == (39, 59)
+    assert broken.what == "a COMMIT does not verify"
+    assert broken.first_step is None  # what it made visible can be read
+
+
+def test_missing_bytes_are_counted(data: bytes) -> None:
+    block = of_kind(data, RecordType.BLOCK)[3]
+    bad = data[: block.offset + 50] + data[block.offset + 690 :]
+    result = found(bad)
+    (damage,) = result.damages
+    assert "640 bytes are missing" in damage.what
+    end = of_kind(data, RecordType.COMMIT)[3].end
+    assert (damage.offset, damage.bytes) == (end, len(bad) - end)
+    assert (damage.first_step, damage.last_step) == (59, 118)
 
 
 def test_a_copy_is_called_one(data: bytes) -> None:

@@ -15,6 +15,7 @@ from stepson_cli.quantities import count, plain, plural, shorten, simulated, siz
 __all__ = ["picture"]
 
 STATE_STYLE = {"sealed": "good", "being written": "name", "not sealed": "warning"}
+SUSPICIOUS = 0.2  # share of a file that is torn and may well be damaged
 UNIT_CELL = 1e-6  # relative difference below which lengths and angles are the same
 
 
@@ -52,8 +53,10 @@ def _summary(found: Facts) -> Text:
         torn = plural(found["torn_bytes"], "byte")
         text.append(f"\n{torn} at the end were never committed", "warning")
         since = found["torn_since"]
-        known = "" if since is None else f"; what is committed ends with step {count(since)}"
-        text.append(known, "warning")
+        if since is not None:
+            text.append(f"; what is committed ends with step {count(since)}", "warning")
+        if found["torn_bytes"] > SUSPICIOUS * found["size"]:
+            text.append("\nthat is much for a killed run: `stepson verify` looks closer")
     if found["damages"]:
         text.append("\ndamaged", "bad")
         text.append(": `stepson verify` says where")
