@@ -194,9 +194,16 @@ class Filed:
         """At most `length` bytes from `start` on; the last ones where it is negative."""
         if start < 0:
             return self._last(length)
-        end = start + length
-        data = self._ask(lambda: self._system.cat_file(self._path, start=start, end=end))
-        return Reply(bytes(data), None, None)
+        data = self._ask(lambda: self._part(start, start + length))
+        return Reply(data, None, None)
+
+    def _part(self, start: int, end: int) -> bytes:
+        try:
+            return bytes(self._system.cat_file(self._path, start=start, end=end))
+        except OSError as error:
+            if "not satisfiable" in str(error):  # S3, of a range behind the end
+                return b""
+            raise
 
     def _last(self, length: int) -> Reply:
         """A file system that takes no negative start is told the place instead."""
@@ -253,7 +260,7 @@ def transport_for(url: str, options: Mapping[str, Any]) -> Transport | Path:
     try:
         system, path = url_to_fs(url, **options)
     except ImportError as error:
-        need = "fsspec[http]" if url.startswith("http") else "the package it names"
+        need = "stepson[remote]" if url.startswith("http") else "the package it names"
         raise RemoteError(url, f"{error}; install {need}") from error
     except Exception as error:  # of any file system, which may do anything here
         raise RemoteError(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from stepson_cli.names import trajectory as named
 from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
 
 __all__ = ["command"]
@@ -13,10 +14,10 @@ __all__ = ["command"]
 @click.command(
     name="info", epilog=examples("stepson info md.son", "stepson info md.son --json")
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=named)
 @as_json
 @with_terminal
-def command(file: Path, as_json: bool, terminal: Terminal) -> None:
+def command(file: Path | str, as_json: bool, terminal: Terminal) -> None:
     """Show what is in a trajectory, in milliseconds.
 
     Reads the end of FILE and its metadata, never its frames: system, fields with their

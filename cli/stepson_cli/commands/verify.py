@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from stepson_cli.names import short
+from stepson_cli.names import trajectory as named
 from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
 
 __all__ = ["command"]
@@ -15,11 +17,11 @@ DAMAGED = 1
 @click.command(
     name="verify", epilog=examples("stepson verify md.son", "stepson verify md.son --deep")
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=named)
 @click.option("--deep", is_flag=True, help="Decode every chunk and check the index, too.")
 @as_json
 @with_terminal
-def command(file: Path, deep: bool, as_json: bool, terminal: Terminal) -> int:
+def command(file: Path | str, deep: bool, as_json: bool, terminal: Terminal) -> int:
     """Check every checksum of a trajectory.
 
     Reads FILE once, in bounded memory. Exits with 1 and lists what is damaged, if anything
@@ -35,7 +37,8 @@ def command(file: Path, deep: bool, as_json: bool, terminal: Terminal) -> int:
         warnings.simplefilter("ignore", stepson.DamageWarning)  # what they tell is listed
         with stepson.open(file) as trajectory, reading(terminal, str(file)) as listener:
             result = trajectory.verify(
-                deep=deep, on_progress=lambda done, total: listener(file.name, done, total)
+                deep=deep,
+                on_progress=lambda done, total: listener(short(file), done, total),
             )
             torn = trajectory.torn_bytes
     if as_json:
