@@ -17,6 +17,7 @@ from spec.generator import (
     cases_content,
     cases_damage,
     cases_hostile,
+    cases_lies,
 )
 from spec.generator.vector import Vector
 
@@ -31,6 +32,7 @@ def vectors() -> Iterator[Vector]:
         cases_container,
         cases_damage,
         cases_hostile,
+        cases_lies,
     ):
         yield from module.cases()
 

@@ -202,6 +202,8 @@ class Schema:
             n_atoms = stored["n_atoms"]
             if type(n_atoms) is not int:
                 raise TypeError("n_atoms is no integer")
+            if any(each["dtype"] not in DTYPES for each in maps):
+                raise TypeError("a dtype is none of those of a file")  # ">f8" is numpy's
             return cls(tuple(Field(**each) for each in maps), n_atoms)
         except (SchemaError, TypeError, KeyError, AttributeError, ValueError) as error:
             raise FormatError(f"SCHEMA is not valid: {error}", offset=offset) from error

@@ -335,6 +335,7 @@ def checked(schema: Any) -> Any:
         need(field["name"].isascii() and field["name"].isidentifier(), "field: name")
         need(field["dtype"] in DTYPES and len(shape) <= 8, "field: dtype or shape")
         need(all(type(n) is int and n > 0 for n in shape[shape[:1] == ["atom"] :]), "shape")
+        need(type(field["offset"]) is int and type(every) in (int, type(None)), "cadence")
         need(0 <= field["offset"] < (1 if every is None else every), "field: offset")
         bound, lossy = (
             field["precision"],
@@ -617,7 +618,7 @@ def summary(path: str) -> dict[str, Any]:
             "steps": listed,
             "sha256": hashlib.sha256(array.tobytes()).hexdigest(),
         }
-    parent = found["header"]["parent"]
+    parent = found["header"].get("parent")
     if parent is not None:
         parent = {k: v.hex() if isinstance(v, bytes) else v for k, v in parent.items()}
     lost = [

@@ -5,7 +5,7 @@ from hashlib import sha256
 from spec.generator.codecs import delta
 from spec.generator.expect import damaged, refused
 from spec.generator.file import File
-from spec.generator.records import NOTE, field
+from spec.generator.records import COMMIT, NOTE, field
 from spec.generator.values import motion, noise
 from spec.generator.vector import Vector
 
@@ -310,8 +310,15 @@ def several():
     start, good = file.size, file.account.read()
     copy = file.data[file.before["offset"] : file.size]
     other = begin(uuid=sha256(b"other").digest()[:16])
+    older = [place for place in file.places if place[1] == COMMIT][-2]
+    stranger = begin()
+    stranger.uuid = other.uuid
+    add(stranger, 16)
+    stranger.commit()
     variants = [
         ("copied", file.data + copy),
+        ("copied-older", file.data + file.data[older[0] : older[4]]),
+        ("other-uuid", stranger.data),
         ("of-another-file", file.data + other.data[other.before["offset"] :]),
     ]
     variants += [

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepson.errors import DamageWarning, FormatError, StepsonError
+from stepson.errors import DamageWarning, StepsonError
 from stepson.index import Column, Unit
 from stepson.opening import READ_COMPATIBLE
 from stepson.records import RecordType
@@ -95,7 +95,7 @@ def _field(trajectory: Trajectory, field: Field, unreadable: list[Answer]) -> An
     column = trajectory[field.name]
     try:
         steps, values = column.steps[:], column[:]
-    except (FormatError, LookupError):
+    except StepsonError:
         steps, values = _sound_blocks(trajectory, field, unreadable)
     short = len(steps) <= SHORT
     return {
@@ -123,7 +123,7 @@ def _sound_blocks(
         try:
             at = reader.steps(unit, cadence)
             found = reader.values(unit, field.name, (0, len(at)))
-        except (FormatError, LookupError):
+        except StepsonError:
             place = Column.SAMPLES + cadence
             if unit.row[place] > unit.before[place]:
                 unreadable.append(_lost(unit, field.name))
@@ -149,7 +149,7 @@ def _blocks(trajectory: Trajectory) -> Iterator[Unit]:
 def _metadata(trajectory: Trajectory) -> Answer | None:
     try:
         return {key: _plain(value) for key, value in trajectory.metadata.items()}
-    except (FormatError, LookupError):
+    except StepsonError:
         return None
 
 
@@ -162,7 +162,7 @@ def _checkpoint(trajectory: Trajectory, step: int, offset: int) -> Answer:
     try:
         record = read_record(source, offset, RecordType.CHECKPOINT, end)
         return {"step": record.map["step"], "tree": _plain(unpack_tree(source, record))}
-    except (FormatError, LookupError):
+    except StepsonError:
         return {"step": step, "tree": None}
 
 
