@@ -36,6 +36,8 @@ REFUSED_ENTIRELY = {
         for s in ("sealed", "unsealed")
         for n in ("zeros", "zeros-end")
     ),
+    "hostile-headers/header-no-compatible",
+    "hostile-headers/header-no-read_compatible",
     "hostile-tables/table-last-missing",
     *(f"hostile-tables/footer-roots-{n}" for n in ("none", "out-of-order", "beyond")),
 }
