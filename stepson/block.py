@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from stepson import chunk
 from stepson.errors import FormatError
 from stepson.records import RecordType
+from stepson.room import room
 from stepson.scan import Record, read_record
 from stepson.schema import MAX_SAMPLE_BYTES, Schema
 from stepson.source import Source, expect
@@ -119,11 +120,12 @@ class Block:
         length = self.record.prefix.payload_length
         size = self._number(each.get("size"), 0, length)
         start, stop = self._list(each.get("atoms", [0, 1]), 2)
+        start = self._number(start, 0, 2**31)
         return _Chunk(
             self._number(each.get("first"), 0, self.frames),
             self._number(each.get("count"), 1, self.frames),
-            self._number(start, 0, 2**31),
-            self._number(stop, 1, 2**31),
+            start,
+            self._number(stop, start + 1, 2**31),
             self._number(each.get("offset"), 0, length - size),
             size,
             each,
@@ -219,10 +221,10 @@ class Block:
             if piece.shape == shape and piece.flags.writeable:
                 return piece
             if out is None:
-                out = np.empty(shape, piece.dtype)
+                out = room(shape, piece.dtype, f"samples of {name!r}")
             target = out[a - begin : b - begin]
             (target[:, p - low : q - low] if field.per_atom else target)[...] = piece
-        return np.empty(shape, field.dtype) if out is None else out
+        return room(shape, field.dtype, f"samples of {name!r}") if out is None else out
 
     def _bounds(
         self, name: str, samples: tuple[int, int] | None, atoms: tuple[int, int] | None

@@ -207,7 +207,7 @@ def _samples(key: Any, length: int) -> tuple[NDArray[np.int64], bool]:
             raise IndexError(f"sample {key} of {length}")
         return np.array([key % length], np.int64), True
     if isinstance(key, slice):
-        return np.arange(*key.indices(length), dtype=np.int64), False
+        return _range(*key.indices(length)), False
     found = np.asarray(key)
     if found.dtype == bool:
         found = np.flatnonzero(found) if found.shape == (length,) else np.array([length])
@@ -216,6 +216,16 @@ def _samples(key: Any, length: int) -> tuple[NDArray[np.int64], bool]:
     if found.size and not (-length <= found.min() and found.max() < length):
         raise IndexError(f"a sample out of {length}")
     return found.astype(np.int64) % max(length, 1), False
+
+
+def _range(start: int, stop: int, step: int) -> NDArray[np.int64]:
+    try:
+        return np.arange(start, stop, step, dtype=np.int64)
+    except (MemoryError, ValueError) as error:
+        raise SchemaError(
+            f"{len(range(start, stop, step))} samples at once do not fit into memory; read "
+            "fewer at a time, or use stream()"
+        ) from error
 
 
 def _in_order(wanted: NDArray[np.int64], read: Any) -> Array:

@@ -36,6 +36,8 @@ __all__ = ["FAN_OUT", "Column", "Entries", "IndexRecord", "Row", "Tree", "Unit"]
 
 FAN_OUT = 256
 MAX_LEVELS = 8
+LARGEST = 2**62
+"""Of any number in an entry: what is added to it later must not overflow."""
 KEPT_NODES = 16
 NODE_BYTES = 2**14
 """Of the first read of an INDEX: enough for 256 entries and the roots beside them."""
@@ -132,6 +134,7 @@ class Entries:
         ]
         if len(rows) and (
             rows.min() < -1
+            or rows.max() > LARGEST
             or np.delete(rows, Column.CHECKPOINT_STEP, axis=1).min() < 0
             or np.any(totals[1:] < totals[:-1])
             or np.any(rows[:, Column.FIRST] > rows[:, Column.END])

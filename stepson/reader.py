@@ -27,6 +27,7 @@ from stepson.errors import DamageWarning, FormatError
 from stepson.index import Column, Row, Unit
 from stepson.opening import Opened
 from stepson.records import RecordType
+from stepson.room import room
 from stepson.scan import read_record
 from stepson.schema import Schema
 from stepson.source import Source, forget
@@ -207,7 +208,7 @@ class Reader:
         low, high = atoms or (0, self.schema.n_atoms)
         shape = field.sample_shape(self.schema.n_atoms)
         shape = (high - low, *shape[1:]) if field.per_atom else shape
-        out = np.empty((len(samples), *shape), field.dtype)
+        out = room((len(samples), *shape), field.dtype, f"samples of {name!r}")
 
         chosen = atoms if field.per_atom else None
 
@@ -228,7 +229,7 @@ class Reader:
     def steps_of(self, cadence: int | None, samples: Steps) -> Steps:
         """Steps of samples of a cadence (None: of frames) by ascending numbers."""
         place = Column.FRAMES if cadence is None else Column.SAMPLES + cadence
-        out = np.empty(len(samples), np.int64)
+        out = room((len(samples),), np.int64, "steps")
 
         def take(unit: Unit, wanted: Steps) -> Array:
             return self.steps(unit, cadence)[wanted]

@@ -126,12 +126,15 @@ def read_record(
     """
     if (aligned and offset % ALIGNMENT) or offset <= 0:
         raise FormatError("records start on multiples of 64", offset=offset)
+    limit = source.size if end is None else end
+    if offset >= limit:
+        raise FormatError("the file ends where a record should start", offset=offset)
     data = source.read_at(offset, guess)
     prefix = Prefix.unpack(data, offset)
     if prefix.head_length > len(data):
         data += source.read_at(offset + len(data), prefix.head_length - len(data))
     record = Record(offset, prefix, data)
-    if record.end > (source.size if end is None else end) or len(data) < prefix.head_length:
+    if record.end > limit or len(data) < prefix.head_length:
         raise FormatError("the file ends within a record", offset=offset)
     if kind is not None and prefix.type != kind:
         raise FormatError(f"a {kind.name} was expected here", offset=offset)

@@ -22,6 +22,7 @@ from stepson.batch import Batch, Waiting
 from stepson.index import Column
 from stepson.member import Member, Shelf
 from stepson.reader import Reader
+from stepson.room import room
 from stepson.schema import Schema
 
 __all__ = ["Series"]
@@ -120,7 +121,7 @@ class Series:
         shape = field.sample_shape(self.schema.n_atoms)
         if field.per_atom and atoms is not None:
             shape = (atoms[1] - atoms[0], *shape[1:])
-        out = np.empty((len(samples), *shape), field.dtype)
+        out = room((len(samples), *shape), field.dtype, f"samples of {name!r}")
         place = 1 + self.schema.cadence_of[name]
 
         def fill(number: int, wanted: Steps) -> Array:
@@ -130,7 +131,7 @@ class Series:
 
     def steps_of(self, cadence: int | None, samples: Steps) -> Steps:
         """Steps of samples of a cadence (None: of frames) by ascending numbers."""
-        out = np.empty(len(samples), np.int64)
+        out = room((len(samples),), np.int64, "steps")
         place = 0 if cadence is None else 1 + cadence
 
         def fill(number: int, wanted: Steps) -> Steps:

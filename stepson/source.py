@@ -34,6 +34,8 @@ ALIGNMENT = 64
 EDGE = 2**16 + ALIGNMENT
 """A FOOTER with its padding."""
 MAX_EDGE = 2**18 + ALIGNMENT
+BEYOND = 2**62
+"""No file reaches here, and not every system says so."""
 Buffer = bytes | bytearray | memoryview
 
 
@@ -177,6 +179,8 @@ class _Descriptor:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """At most `length` bytes from `offset` on; fewer only at the end of the file."""
+        if offset >= BEYOND:
+            return b""
         data = os.pread(self.descriptor, length, offset)
         if len(data) == length or not data:
             return data
@@ -261,6 +265,8 @@ class LocalSink(_Descriptor):
         waiting = [memoryview(part).cast("B") for part in parts if len(part)]
         while waiting:
             done = os.writev(self.descriptor, waiting[:512])
+            if not done:
+                raise OSError(errno.EIO, "nothing can be written")
             while waiting and done >= len(waiting[0]):
                 done -= len(waiting.pop(0))
             if waiting:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from stepson.errors import FormatError
-from stepson.index import Entries
+from stepson.index import LARGEST, Entries
 from stepson.records import Commit, RecordType
 from stepson.scan import read_record
 from stepson.schema import Schema
@@ -47,9 +47,18 @@ class Totals:
         found = stored if isinstance(stored, dict) else {}
         raw, size, codecs = (found.get(key) for key in ("raw", "stored", "codecs"))
         numbers = _is_list(raw, int, fields) and _is_list(size, int, fields)
-        if numbers and _is_list(codecs, str, fields):
+        if (
+            numbers
+            and _is_list(codecs, str, fields)
+            and _in_range([*(raw or ()), *(size or ())])
+        ):
             return cls(tuple(raw or ()), tuple(size or ()), tuple(codecs))
         raise FormatError("a TABLE whose totals are not valid", offset=offset)
+
+
+def _in_range(numbers: list[int]) -> bool:
+    """Whether sums go on without an overflow."""
+    return all(0 <= each <= LARGEST for each in numbers)
 
 
 def _is_list(value: Any, kind: type, length: int) -> TypeGuard[list[Any]]:
@@ -88,7 +97,7 @@ class Table:
         if (
             not isinstance(found, list)
             or len(found) > 2
-            or not all(_is_list(each, int, 2) and min(each) >= 0 for each in found)
+            or not all(_is_list(each, int, 2) and _in_range(each) for each in found)
         ):
             raise FormatError("a TABLE whose checkpoints are not valid", offset=offset)
         return cls(entries, tuple((step, place) for step, place in found), totals)

@@ -240,7 +240,7 @@ class Trajectory:
         return f"open, {self.torn_bytes} bytes uncommitted" if self.torn_bytes else "open"
 
     def __str__(self) -> str:
-        numbers = np.asarray(self.metadata.get("numbers", ())).tolist()
+        numbers = _integers(self.metadata.get("numbers"))
         samples = [self._samples.samples(name) for name in self.fields]
         system = f"{self.n_atoms} atoms  {composition(numbers)}"
         fields, totals = self.schema.fields, self._totals()
@@ -282,3 +282,10 @@ class Trajectory:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _integers(numbers: object) -> list[int]:
+    """Atomic numbers as they should be stored; none where they are anything else."""
+    if isinstance(numbers, np.ndarray) and numbers.ndim == 1 and numbers.dtype.kind in "iu":
+        return [int(each) for each in numbers]
+    return []

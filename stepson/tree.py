@@ -9,6 +9,7 @@ number as a 32-bit integer. Implements ``spec/son-1.md`` 2.5.
 
 import struct
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 import msgpack
@@ -17,6 +18,7 @@ import numpy as np
 from stepson import chunk
 from stepson.errors import FormatError, SchemaError
 from stepson.scan import Record
+from stepson.schema import DTYPES
 from stepson.source import Source
 
 __all__ = ["Lazy", "pack_tree", "unpack_checkpoint", "unpack_tree"]
@@ -159,12 +161,15 @@ class Lazy(Mapping[str, Any]):
     def _load(self, reference: msgpack.ExtType) -> np.ndarray[Any, Any]:
         try:
             info = self._chunks[struct.unpack("<I", reference.data)[0]]
-            dtype, shape = np.dtype(info["dtype"]), tuple(info["shape"])
+            shape, known = tuple(info["shape"]), info["dtype"] in DTYPES
             start, size = info["offset"], info["size"]
-            if reference.code not in (ARRAY, TEXT, BYTES) or dtype.kind not in "biuf":
+            if reference.code not in (ARRAY, TEXT, BYTES) or not known:
                 raise ValueError("unknown kind")
             if not all(type(n) is int and 0 <= n <= MAX_RAW for n in (*shape, start, size)):
                 raise ValueError("a length is not valid")
+            if len(shape) > MAX_DEPTH or prod(max(1, n) for n in shape) > MAX_RAW:
+                raise ValueError("a shape is not valid")
+            dtype = np.dtype(info["dtype"])
         except (LookupError, TypeError, ValueError, struct.error) as error:
             raise FormatError(
                 f"a tree with a wrong chunk: {error}", offset=self._record.offset
