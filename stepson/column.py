@@ -168,9 +168,18 @@ class Column:
         return found[0] if scalar else found
 
     def _atoms(self, rest: list[Any]) -> tuple[tuple[int, int] | None, list[Any]]:
-        """A contiguous slice of atoms is read alone; anything else is left to numpy."""
-        if self.field.per_atom and rest and isinstance(rest[0], slice):
-            start, stop, step = rest[0].indices(self._reader.schema.n_atoms)
+        """One atom, or a contiguous slice, is read alone; the rest is left to numpy."""
+        count = self._reader.schema.n_atoms
+        if not (self.field.per_atom and rest):
+            return None, rest
+        chosen = rest[0]
+        if isinstance(chosen, (int, np.integer)) and not isinstance(chosen, bool):
+            if not -count <= chosen < count:
+                raise IndexError(f"atom {chosen} of {count}")
+            atom = int(chosen) % count
+            return (atom, atom + 1), [0, *rest[1:]]
+        if isinstance(chosen, slice):
+            start, stop, step = chosen.indices(count)
             if step == 1:
                 return (start, max(start, stop)), [slice(None), *rest[1:]]
         return None, rest

@@ -189,16 +189,49 @@ def test_frames_in_order_fetch_a_block_once(server: Files, large: Path) -> None:
         assert server.sent < 5 * 128 * ATOMS * 12
 
 
-def test_one_atom_through_time(server: Files, large: Path) -> None:
+@pytest.fixture(scope="module")
+def tiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 MB of positions of so many atoms that a block has four tiles."""
+    path = tmp_path_factory.mktemp("tiled") / "md.son"
+    fields = [stepson.Field("positions", "float32", ("atom", 3), "Å", codec="raw")]
+    noise = np.random.default_rng(2).normal(size=(32, 40_000, 3)).astype("f4")
+    with stepson.create(
+        path, fields=fields, numbers=[18] * 40_000, verify=False, commit="manual"
+    ) as out:
+        for block in range(3):
+            steps = np.arange(32 * block, 32 * (block + 1))
+            out.extend(steps=steps, positions=noise + np.float32(block))
+            out.commit()
+    return path
+
+
+def test_one_atom_through_time(server: Files, tiled: Path) -> None:
     """Tiles of other atoms are not read; the result is that of a local file."""
-    server.content["/md.son"] = large
-    with stepson.open(large) as local, stepson.open(server.url + "md.son") as traj:
-        expected = local["positions"][:, 5:6]
-        server.latency = 0.02
+    server.content["/md.son"] = tiled
+    server.latency = 0.02
+    with stepson.open(tiled) as local, stepson.open(server.url + "md.son") as traj:
+        expected = local["positions"][:]
         server.reset()
-        assert np.array_equal(traj["positions"][:, 5:6], expected)
-        assert server.most_at_once >= 3
-        assert len(server.asked) < 60
+        assert np.array_equal(traj["positions"][:, 20_000], expected[:, 20_000])
+        assert server.most_at_once >= 2
+        assert server.sent < 0.4 * tiled.stat().st_size
+        assert len(server.asked) <= 8
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *[(slice(None), 5), (slice(3, 9), -1), (4, 2), (4, 2, 1), (slice(None), 3, 0)],
+        *[(slice(None, None, -2), 6), ([3, 1], 0), (..., 2), (slice(None), ..., 2)],
+        *[(slice(None), np.int64(3)), (slice(None), slice(5, 2)), (2, [1, 2])],
+    ],
+)
+def test_one_atom_as_numpy_has_it(key: Any) -> None:
+    with stepson.open(stepson_bytes(build(BLOCKS, n_atoms=7))) as traj:
+        column = traj["positions"]
+        assert np.array_equal(column[key], column[:][key])
+        with pytest.raises(IndexError, match="atom 7 of 7"):
+            column[:, 7]
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "429", "reset", "short"])
