@@ -12,7 +12,7 @@ to, killed again, appended to, closed, verified and compared again. Kinds:
     power     the power goes; any sectors since the last sync are missing or old
     double    the same, and again during each of four recoveries
     sigkill   real processes killed at random moments, three for each file
-    cut       the file ends anywhere: each of its last 700 bytes, and random places
+    cut       the file ends anywhere: each of its last 400 bytes, and random places
     flip      one bit, in records of every type: told or harmless, and nothing else is lost
     reader    a reader and a follower look at every moment of the writing
 
@@ -92,6 +92,8 @@ def main() -> int:
     start, results, failures = time.perf_counter(), [], 0
     work = counts(options.kinds.split(","), options.cases, options.seed)
     for batch in run_cases(work, options.processes):
+        if (len(results) + len(batch)) // 1000 > len(results) // 1000:
+            print(f"{len(results) + len(batch)} cases", file=sys.stderr, flush=True)
         results += batch
         for each in batch:
             if each.wrong:

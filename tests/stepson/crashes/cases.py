@@ -36,9 +36,9 @@ from tests.stepson.crashes.model import (
 
 __all__ = ["Outcome", "Recorded", "cut", "failing", "recorded"]
 
-CUTS = 1000
-"""Cases of a file: the last 700 bytes one by one, and places anywhere."""
-LAST = 700
+CUTS = 600
+"""Cases of a file: the last 400 bytes one by one, and places anywhere."""
+LAST = 400
 
 
 class Outcome(NamedTuple):

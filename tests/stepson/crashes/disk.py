@@ -101,7 +101,10 @@ class Disk:
         self.watch()
         if self._now():
             if self._kind != "enospc":
-                self.cache += data[: self.rng.integers(len(data) + 1)]
+                length = int(self.rng.integers(len(data) + 1))
+                self.cache += data[:length]
+                if length == len(data):
+                    self._note(data)
             self._fail()
         half = int(self.rng.integers(len(data) + 1))
         self.cache += data[:half]

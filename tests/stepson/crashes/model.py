@@ -30,7 +30,7 @@ class State(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Constants of the writer, lowered so that small files have all that large ones have."""
+    """Constants of the writer, lowered so that small files have what large ones have."""
 
     fan_out: int
     scalars_raw: int

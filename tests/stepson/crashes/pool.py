@@ -40,15 +40,15 @@ def double(kind: str, seed: int) -> Outcome:
 
 
 KINDS: dict[str, tuple[Callable[[str, int], Outcome], int]] = {
-    "short": (short, 900),
-    "enospc": (failing, 900),
-    "eio": (failing, 1400),
-    "power": (failing, 2400),
-    "double": (double, 700),
+    "short": (short, 1000),
+    "enospc": (failing, 1100),
+    "eio": (failing, 1600),
+    "power": (failing, 2800),
+    "double": (double, 800),
     "sigkill": (killed, 300),
-    "cut": (cut, 2000),
+    "cut": (cut, 1200),
     "flip": (flip, 2000),
-    "reader": (reader, 400),
+    "reader": (reader, 120),
 }
 """What runs a case, and how many there are by default."""
 
