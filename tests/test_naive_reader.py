@@ -112,6 +112,8 @@ def run(path: Path, fields: list[Field], draw: st.DataObject) -> list[int]:
         if action == "checkpoint":
             state = {"x": random.normal(size=3), "deep": [{"text": "å" * 2000}]}
             writer.checkpoint({"step": step, **state})
+            if random.random() < 0.3:
+                continue  # perhaps another one before the commit
         writer.commit()
         if action in ("reopen", "seal", "tear"):
             writer.close() if action == "seal" else writer.abandon()
