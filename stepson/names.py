@@ -93,7 +93,13 @@ def is_pattern(entry: PathLike) -> bool:
 
 
 def _below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob(f"*{SUFFIX}") if path.is_file())
+    """Files of a folder; like a glob it does not look into what is hidden."""
+    found = (path for path in folder.rglob(f"*{SUFFIX}") if path.is_file())
+    return sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _nothing(entry: PathLike) -> str:

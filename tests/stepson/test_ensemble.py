@@ -122,6 +122,16 @@ def test_signs_of_a_glob_in_a_name(tmp_path: Path) -> None:
     assert len(stepson.open(tmp_path / "b*.son")) == 11
 
 
+def test_what_is_hidden_is_not_looked_at(tmp_path: Path) -> None:
+    run_folder(tmp_path)
+    hidden = tmp_path / ".snapshots" / "md.son"
+    hidden.parent.mkdir()
+    os.link(tmp_path / "thermalise" / "md.son", hidden)
+    os.link(hidden, tmp_path / ".md.son")
+    assert len(stepson.open_many(tmp_path)) == 4
+    assert stepson.open(hidden).path == hidden
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, words in (

@@ -397,6 +397,19 @@ def test_the_checkpoint_of_a_file_that_just_began(tmp_path: Path) -> None:
         joined(tmp_path, "c", "d").checkpoint()
 
 
+def test_a_file_may_start_with_the_state_that_it_goes_on_from(tmp_path: Path) -> None:
+    a = part(tmp_path, "a", even(0, 20), checkpoints=False)
+    writer = create(tmp_path / "b.son", parent=a)
+    writer.checkpoint({"step": 18, "of": "b"})
+    writer.append(20, **frame(20))
+    writer.close()
+    traj = joined(tmp_path, "a", "b")
+    assert traj.checkpoint(18)["of"] == "b"
+    assert traj.checkpoint()["of"] == "b"
+    with pytest.raises(SchemaError, match="no checkpoint"):
+        traj.checkpoint(16)
+
+
 def test_a_state_behind_the_last_frame_says_what_is_missing(tmp_path: Path) -> None:
     """A copy of the parent that was made too early; the child alone would not show it."""
     a = part(tmp_path, "a", even(0, 20))
@@ -452,6 +465,9 @@ def test_a_commit_in_the_middle_of_the_parent_is_found(
                 warnings.simplefilter("always")
                 check_content(joined(tmp_path, "a", name), even(0, step + 6))
             assert not any("is not what" in str(each.message) for each in said)
+    part(tmp_path, "c", even(22, 26), {**parent, "digest": "0" * 64, "step": 20})
+    with pytest.warns(SeriesWarning, match="is not what"):
+        joined(tmp_path, "a", "c")
 
 
 def test_strict(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Several trajectories at once: one line a run, and what does not fit between their files."""
+"""Several trajectories at once: one line a run, and what does not fit between files."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
