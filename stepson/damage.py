@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stepson.errors import FormatError, StepsonError
+from stepson.errors import FormatError, RemoteError, StepsonError
 
 __all__ = ["Damage"]
 
@@ -31,7 +31,13 @@ class Damage:
 
     @classmethod
     def of(cls, error: StepsonError, **more: Any) -> "Damage":
-        """The facts of an error; those given in `more` replace what is missing there."""
+        """The facts of an error; those given in `more` replace what is missing there.
+
+        Raises:
+            RemoteError: `error` itself, if it is one: what cannot be had is not damaged.
+        """
+        if isinstance(error, RemoteError):
+            raise error
         steps = getattr(error, "steps", None) or (None, None)
         what = error.what if isinstance(error, FormatError) else str(error)
         found = {
