@@ -70,7 +70,7 @@ def record(data: Data, at: int) -> Any:
     payload = at + 32 + n_map
     if magic != b"\xd5SON" or crc32c(prefix[:28]) != crc:
         return None
-    if n_map > 65535 or payload + n_payload > len(data):
+    if n_map > 65535 or padded(payload + n_payload) > len(data):
         return None
     head = data[at:payload]
     text = head[32:] if crc32c(head[32:]) == map_crc else None
@@ -127,8 +127,7 @@ def footer_end(data: Data, at: int, uuid: bytes) -> int:
         return 0
     keys = unpacked(found, FOOTER, "FOOTER")
     right = {"uuid": uuid, "offset": at, "commit": at - 256}
-    whole = padded(found.end) <= len(data) and right.items() <= keys.items()
-    return padded(found.end) if whole else 0
+    return padded(found.end) if right.items() <= keys.items() else 0
 
 
 def transaction(data: Data, commit: Any) -> Iterator[Any]:
