@@ -30,9 +30,12 @@ def command(file: Path | str, deep: bool, as_json: bool, terminal: Terminal) -> 
     leaves them, are no damage.
     """
     import stepson
+    from stepson.names import is_pattern
     from stepson_cli.progress import reading
     from stepson_cli.views.verify import verdict, verdict_facts
 
+    if is_pattern(file):
+        raise stepson.FormatError(f"{file} is a folder or a glob; give one file at a time")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stepson.DamageWarning)  # what they tell is listed
         with stepson.open(file) as trajectory, reading(terminal, str(file)) as listener:
