@@ -7,8 +7,8 @@ Theory of operation. What costs is the round trip, so
 - ranges that are needed soon are named beforehand (`RemoteFile.expect`); those closer than
   256 KiB to each other become one request of at most 8 MiB, several are under way at once,
   and the caller goes on meanwhile;
-- a single read fetches at least 64 KiB, reads that follow one another fetch twice as much
-  each time, and a search backwards from the end takes 1 MiB, then 8 MiB
+- a single read fetches at least 64 KiB, reads that follow one another fetch more and
+  more, up to 16 MiB, and a search backwards from the end takes 1 MiB, then 8 MiB
   at a time;
 - what came stays for a while: at most 64 MiB, the oldest goes first.
 
@@ -178,8 +178,9 @@ class RemoteFile:
             return b""
         with self._lock:
             if any(self._missing(offset, end)):
-                self._order(*self._widened(offset, end))
-            self._next = end
+                start, stop = self._widened(offset, end)
+                self._order(start, stop)
+                self._next = stop
             spans = list(self._covering(offset, end))
             self._evict({span.start for span in spans})
         parts = [self._taken(span, offset, end) for span in spans]
@@ -202,8 +203,9 @@ class RemoteFile:
             further = next((r for r in reach if r < self._tail), self._tail - LARGEST)
             self._tail = max(0, min(offset, further))
             return self._tail, end
-        follows = self._next <= offset <= self._next + SMALLEST
-        self._window = min(2 * self._window, LARGEST) if follows else SMALLEST
+        follows = offset <= self._next + SMALLEST and end >= self._next
+        wider = 2 * max(self._window, end - offset)
+        self._window = min(wider, 2 * LARGEST) if follows else SMALLEST
         return offset, min(max(end, offset + self._window), self._reach)
 
     def expect(self, ranges: Iterable[Range]) -> None:

@@ -355,6 +355,27 @@ def test_bytes_broken_on_their_way(server: Files) -> None:
         assert server.faults == []
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_cannot_be_fetched_is_no_damage(server: Files, deep: bool) -> None:
+    """Neither in verify nor anywhere that falls back on another copy."""
+    server.content["/md.son"] = MIDDLE
+    with stepson.open(server.url + "md.son") as traj:
+        assert traj.verify(deep=deep).ok
+    with stepson.open(server.url + "md.son") as traj:
+        server.always = "500"
+        with pytest.raises(RemoteError, match="answers 500"):
+            traj.verify(deep=deep)
+
+
+def test_verify_reads_a_file_in_few_requests(server: Files, large: Path) -> None:
+    server.content["/md.son"] = large
+    with stepson.open(server.url + "md.son") as traj:
+        server.reset()
+        assert traj.verify().ok
+        assert server.sent < 1.1 * large.stat().st_size
+        assert len(server.asked) < 60
+
+
 def test_damage_is_damage(server: Files) -> None:
     data = MIDDLE
     with stepson.open(stepson_bytes(data)) as local:
