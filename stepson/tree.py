@@ -148,6 +148,8 @@ class Lazy(Mapping[str, Any]):
             return {k: self._resolve(v, depth + 1) for k, v in value.items()}
         if isinstance(value, list):
             return [self._resolve(v, depth + 1) for v in value]
+        if isinstance(value, msgpack.Timestamp):  # extension -1, which msgpack reads
+            raise FormatError("a tree with a timestamp", offset=self._record.offset)
         if not isinstance(value, msgpack.ExtType):
             return value
         data = self._load(value)

@@ -212,7 +212,7 @@ def expanded(data: bytes, size: int, count: int) -> bytes:
     need(len(data) >= 32, "blosc2: length")
     flags, typesize, raw, _, stored = struct.unpack("<BBiii", data[2:16])
     need((typesize, raw, stored) == (size, size * count, len(data)), "blosc2: header")
-    need(flags >> 5 in (1, 4) or flags & 2, "blosc2: format")
+    need(flags & 5 == 5 and (flags >> 5 in (1, 4) or flags & 2), "blosc2: format")
     need(data[16] < 3 and not any(data[17:22] + data[23:31]), "blosc2: filters")
     need(data[22] in (1, 5) and data[31] in (0, 16, 48), "blosc2: coder or special values")
     return bytes(blosc2.decompress2(data))
@@ -366,6 +366,7 @@ def tree(data: Data, owner: Any, keys: Any) -> Any:
         if isinstance(node, list):
             return [restored(value, depth + 1) for value in node]
         if not isinstance(node, msgpack.ExtType):
+            need(not isinstance(node, msgpack.Timestamp), "tree: extension")
             return node
         need(node.code in (1, 2, 3) and len(node.data) == 4, "tree: extension")
         item = keys["chunks"][int.from_bytes(node.data, "little")]

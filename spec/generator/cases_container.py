@@ -43,6 +43,7 @@ def cases():
     """All cases of this module."""
     yield from closed()
     yield from torn()
+    yield earlier_life()
     yield from indexes()
     yield ignored()
     yield from features()
@@ -146,6 +147,26 @@ def torn():
         "4",
         file,
         file.account.read(),
+    )
+
+
+def earlier_life():
+    """What the disk held before the file was written anew shows where nothing arrived."""
+    lost = begin()
+    for first in (16, 24, 32):
+        add(lost, first)
+        lost.tear(bytes(256))
+    lost.commit()
+    file = begin()
+    file.note()
+    add(file, 20)
+    file.commit()
+    return Vector(
+        "earlier-life",
+        "behind the last COMMIT that counts a whole one from an earlier life of the file, at its own offset",
+        "4",
+        file.data + lost.data[file.size :],
+        file.account.read(size=lost.size),
     )
 
 

@@ -17,7 +17,7 @@ from spec.generator.codecs import (
     plain,
 )
 from spec.generator.file import File
-from spec.generator.records import field
+from spec.generator.records import field, pack
 from spec.generator.values import motion
 from spec.generator.vector import Vector
 
@@ -142,9 +142,23 @@ def blocks():
         ("map-no-map", b"\x93\x01\x02\x03"),
         ("map-length", b"\xdf\xff\xff\xff\xff"),
         ("map-empty", b""),
+        ("map-array-length", b"\x81\xa1a\xdd\xff\xff\xff\xff"),
+        ("map-bin-length", b"\x81\xa1a\xc6\xff\xff\xff\xff"),
+        ("map-text-length", b"\x81\xa1a\xdb\xff\xff\xff\xff"),
+        ("map-ext-length", b"\x81\xa1a\xc9\xff\xff\xff\xff\x01"),
+        ("map-no-utf8", b"\x81\xa1\xff\x01"),
+        ("map-reserved", b"\x81\xa1a\xc1"),
     ):
         file = build({"change": lambda _, packed=packed: packed})
         yield name, file.data, lost(file)
+    for name, behind in (("map-behind", b"\x01"), ("map-key-integer", None)):
+        file = build({"change": lambda m, behind=behind: spoiled(m, behind)})
+        yield name, file.data, lost(file)
+
+
+def spoiled(content, behind):
+    """A map with bytes behind it, or with a key that is no text."""
+    return pack(content) + behind if behind else pack({**content, 7: 1})
 
 
 def patched(encode, offset, data):
@@ -208,6 +222,8 @@ def chunks():
         "bounded-first-by-one": with_params(near, first=31), "bounded-largest": with_params(near, largest=2**52 + 1),
         "bounded-exceptions-many": with_params(near, exceptions=25), "bounded-exceptions-huge": with_params(near, exceptions=2**60),
         "bounded-exceptions-one": with_params(near, exceptions=1), "bounded-no-step": with_params(near, step=None),
+        "bounded-step-zero": with_params(near, step=0.0), "bounded-step-negative": with_params(near, step=-0.1),
+        "bounded-step-nan": with_params(near, step=float("nan")), "bounded-step-infinite": with_params(near, step=float("inf")), "bounded-largest-negative": with_params(near, largest=-1),
     }  # fmt: skip
 
     def outside(values):

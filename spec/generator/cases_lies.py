@@ -10,7 +10,7 @@ from spec.generator.cases_hostile import BOMB, FIELD, build, family, lost
 from spec.generator.codecs import delta
 from spec.generator.expect import damaged, refused
 from spec.generator.file import File
-from spec.generator.records import HEADER, NOTE, SCHEMA, field
+from spec.generator.records import HEADER, NOTE, SCHEMA, field, pack
 from spec.generator.values import motion
 
 
@@ -60,6 +60,14 @@ def records():
         "chunk-dtype": lambda m: {**m, "chunks": [{**m["chunks"][0], "dtype": "object"}]},
         "chunk-dtype-text": lambda m: {**m, "chunks": [{**m["chunks"][0], "dtype": "str"}]},
         "reference-short": lambda m: {**m, "tree": {"a": msgpack.ExtType(1, b"\x00")}},
+        "timestamp": lambda m: {**m, "tree": {"a": msgpack.Timestamp(1)}},
+        "timestamp-deep": lambda m: {
+            **m,
+            "tree": {"a": [{"b": msgpack.Timestamp(1)}]},
+        },
+        "reference-private": lambda m: pack(
+            {**m, "tree": {"a": msgpack.ExtType(100, bytes(4))}}
+        ).replace(b"\xd6\x64", b"\xd6\x9c"),
         "reference-kind": lambda m: {**m, "tree": {"a": msgpack.ExtType(9, bytes(4))}},
         "text-no-utf8": lambda m: {**m, "tree": {"a": msgpack.ExtType(2, bytes(4))}},
         "deep": lambda m: {**m, "tree": {"a": deep(200)}},
