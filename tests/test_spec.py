@@ -191,6 +191,39 @@ def test_a_commit_has_the_length_of_a_commit(data: bytes) -> None:
     assert less.commits == whole.commits - 1
 
 
+# Rows of the table in the registry, each with a value that must be refused.
+HEADER_LIES = [
+    (2, 0x90),
+    (2, 0xD5),
+    (2, 0x15),
+    (3, 8),
+    (4, 0),
+    (7, 128),
+    (12, 1),
+    (15, 128),
+]
+HEADER_LIES += [(16, 3), (17, 1), (21, 2), (22, 0), (22, 4), (23, 1), (24, 1), (29, 1)]
+HEADER_LIES += [(30, 1), (31, 8), (31, 32), (31, 64), (31, 1)]
+
+
+@pytest.mark.parametrize(("place", "value"), HEADER_LIES)
+def test_only_listed_headers_of_blosc2_are_decompressed(
+    place: int, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.arange(3000, dtype="i4").reshape(30, 100)
+    plan = chunk.Plan("blosc2", {"coder": "zstd", "filter": "none", "level": 1})
+    made = chunk.encode(values, plan)
+    assert made.data[2] & 0xE7 == 0x85
+    changed = made.data[:place] + bytes([value]) + made.data[place + 1 :]
+    assert changed != made.data
+    info = {**made.info, "crc32c": crc32c(changed)}
+    monkeypatch.setattr("blosc2.decompress2", None)
+    with pytest.raises(naive_reader.Refused, match="blosc2"):
+        naive_reader.expanded(changed, 4, 3000)
+    with pytest.raises(FormatError, match="header"):
+        chunk.decode(changed, info, dtype="i4", shape=values.shape)
+
+
 @pytest.mark.parametrize("step", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_grid_has_a_step(step: float) -> None:
     params = {"coder": "lz4", "filter": "none", "level": 1, "layout": "frames", "taps": []}

@@ -29,6 +29,7 @@ MINIMUM = (3, 3, 2)
 
 _HEADER = struct.Struct("<BBBBiii6sBB6sBB")
 _FORMATS = (1, 4)  # lz4, zstd, in the flags
+_LONG = 5  # flags, both: the header has 32 bytes, and filters, coder and flags are in it
 _COPIED = 2  # flag: stored as it is
 _CODERS = (1, 5)  # lz4, zstd, among the codecs
 _SPECIALS = (0, 1 << 4, 3 << 4)  # ordinary, all zeros, one repeated word
@@ -122,6 +123,7 @@ def _check_header(data: memoryview, raw: int, width: int) -> None:
     ) = _HEADER.unpack_from(data)
     sound = (
         (nbytes, cbytes, width_found) == (raw, len(data), width)
+        and flags & _LONG == _LONG
         and (flags >> 5 in _FORMATS or flags & _COPIED)
         and filters[0] < len(FILTERS)
         and not any(filters[1:])
