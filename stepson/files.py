@@ -179,7 +179,9 @@ def open_many(
 
 def _one_only(mode: str, follow: bool, options: Mapping[str, Any]) -> str:
     """Why several files, a folder or a glob cannot be opened in this way."""
-    if mode != "r":
+    if mode not in ("r", "a"):
+        return f"mode is 'r' or 'a', not {mode!r}; use create() for a new file"
+    if mode == "a":
         return f"mode {mode!r} takes the name of one file, not several"
     if follow:
         return "follow=True takes the name of one file; only the last one of a run grows"

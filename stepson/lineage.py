@@ -17,9 +17,11 @@ What is decided here:
 - **A digest that the parent does not have** (it lost its tail, or is an older copy):
   joined, and said so.
 - The same file twice, and a circle, are refused.
+
+Implements ``spec/son-1.md`` 6.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import pairwise
 
 from stepson.errors import FormatError, SchemaError
@@ -64,11 +66,23 @@ class Chains:
                     )
                 else:
                     children.setdefault(each.parent, []).append(each)
+        alive = self._alive(children)
         return {
-            uuid: kept[0]
+            uuid: kept
             for uuid, found in children.items()
-            if (kept := self._only(uuid, found))
+            if (kept := self._only(uuid, found, alive)) is not None
         }
+
+    def _alive(self, children: Mapping[str, Sequence[Member]]) -> set[str]:
+        """Files that have frames, or are continued by one that has."""
+        alive: set[str] = set()
+        for each in (child for found in children.values() for child in found):
+            member: Member | None = each if each.frames else None
+            while member is not None and member.uuid not in alive:
+                alive.add(member.uuid)
+                linked = member in children.get(member.parent or "", ())
+                member = self.known[member.parent or ""] if linked else None
+        return alive
 
     def _counts_anew(self, member: Member) -> bool:
         before: Member | None = self.known.get(member.parent or "")
@@ -78,17 +92,19 @@ class Chains:
             return False
         return member.first <= before.first
 
-    def _only(self, uuid: str, children: list[Member]) -> list[Member]:
-        """The child; of several the one that has frames, if it alone has."""
-        branches = [each for each in children if each.frames] if children[1:] else children
+    def _only(
+        self, uuid: str, children: Sequence[Member], alive: Set[str]
+    ) -> Member | None:
+        """The child; of several the one that came to frames, if it alone did."""
+        branches = [each for each in children if each.uuid in alive or not children[1:]]
         if len(branches) < 2:
-            return branches or children[:1]
+            return branches[0] if branches else None
         names = ", ".join(str(each.where) for each in branches)
         self.notes.append(
             f"{self.known[uuid].where} is continued by {len(branches)} files ({names}): "
             "it and they are opened as runs of their own; give it with one to join the two"
         )
-        return []
+        return None
 
     def _from(self, member: Member) -> list[Member]:
         chain = [member]

@@ -69,7 +69,7 @@ class Member:
         found = (self.header.parent or {}).get("uuid")
         if isinstance(found, bytes):
             return found.hex()
-        return found if isinstance(found, str) else None
+        return found.lower() if isinstance(found, str) else None
 
     @property
     def parent_step(self) -> int | None:
@@ -82,7 +82,7 @@ class Member:
     def parent_digest(self) -> str | None:
         """Digest of the COMMIT of the parent that was continued."""
         found = (self.header.parent or {}).get("digest")
-        return found if isinstance(found, str) else None
+        return found.lower() if isinstance(found, str) else None
 
 
 class Known:

@@ -7,7 +7,7 @@ first frame, or behind the step of its parent that it continues, whichever comes
 what an interrupted run had written behind the state that it was restarted from is not read.
 The numbers of frames and samples that count are summed up to the borders: any number is
 found by bisection over the files, then by the index of one file. Files are opened when they
-are asked for. Implements ``spec/son-1.md`` 2.3, parent.
+are asked for. Implements ``spec/son-1.md`` 6.
 """
 
 from bisect import bisect_right

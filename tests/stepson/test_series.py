@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,11 @@ from hypothesis import strategies as st
 import stepson
 from stepson import Field, FormatError, SchemaError, SeriesWarning, TornError, Trajectory
 from stepson.errors import StepsonError
+from stepson.lineage import sort_chains
+from stepson.member import Member
+from stepson.opening import Header
+from stepson.schema import Schema
+from stepson.table import Totals
 from tests.stepson.files import FIELDS, check_content, create, flipped, frame
 
 Array = np.ndarray[Any, Any]
@@ -594,6 +600,90 @@ def test_join_of_files_that_name_no_parent(tmp_path: Path) -> None:
         stepson.open([tmp_path / "a.son", tmp_path / "d.son"], join=True)
 
 
+def test_join_of_chains(tmp_path: Path) -> None:
+    """Files that name a parent that is there, one whose parent is lost, one without any."""
+    a = part(tmp_path, "a", even(0, 20))
+    part(tmp_path, "b", even(20, 40), a)
+    lost = part(tmp_path, "lost", even(40, 60))
+    part(tmp_path, "c", even(60, 80), lost)
+    part(tmp_path, "empty", [])
+    (tmp_path / "lost.son").unlink()
+    with pytest.warns(SeriesWarning, match="steps 40 to 58 missing between b and c"):
+        traj = stepson.open(tmp_path, join=True)
+    check_content(traj, [*even(0, 40), *even(60, 80)])
+    assert [each.path for each in traj.parts] == [
+        tmp_path / f"{name}.son" for name in ("a", "b", "c", "empty")
+    ]
+    assert traj.checkpoint()["step"] == 78
+
+
+@st.composite
+def families(draw: st.DrawFn) -> list[Member]:
+    """Files that name any others as their parents."""
+    count = draw(st.integers(1, 8))
+    ids = [bytes([i]) * 16 for i in range(count)]
+    schema = Schema(FIELDS, 3)
+    found = []
+    for i in range(count):
+        uuid = draw(st.none() | st.sampled_from([*ids, b"x" * 16]))
+        parent = None if uuid is None else {"uuid": uuid.hex()}
+        first = draw(st.none() | st.integers(0, 5))
+        found.append(
+            Member(
+                where=Path(f"{i}.son"),
+                label=str(i),
+                header=Header(ids[i], "", "", parent=parent),
+                digest="",
+                schema=schema,
+                frames=0 if first is None else 2,
+                samples=(0, 0),
+                first=first,
+                last=None if first is None else first + 1,
+                numbers=None,
+                timestep=None,
+                totals=Totals.none(3),
+                size=0,
+                sealed=True,
+                torn_bytes=0,
+                valid_until=0,
+            )
+        )
+    return found
+
+
+@given(families(), st.randoms())
+def test_any_family_falls_into_chains(family: list[Member], random: Any) -> None:
+    known = {each.uuid: each for each in family}
+    circle = False
+    for each in family:
+        seen, at = set(), each
+        while at.parent in known and not circle:
+            circle = at.uuid in seen
+            seen.add(at.uuid)
+            at = known[at.parent]
+    if circle:
+        with pytest.raises(SchemaError, match="continues itself"):
+            sort_chains(family, None)
+        return
+    chains, notes = sort_chains(family, None)
+    assert sorted(each.label for chain in chains for each in chain) == sorted(
+        each.label for each in family
+    )
+    for chain in chains:
+        firsts = [each.first for each in chain if each.first is not None]
+        assert firsts == sorted(set(firsts))
+        for before, behind in pairwise(chain):
+            assert behind.parent == before.uuid
+    heads = {chain[0].uuid for chain in chains}
+    apart = [each for each in family if each.parent in known and each.uuid in heads]
+    assert notes or not any(each.frames for each in apart)
+    again, _ = sort_chains(random.sample(family, len(family)), None)
+    first, second = (
+        {tuple(e.label for e in c) for c in found} for found in (chains, again)
+    )
+    assert first == second
+
+
 def test_replicas_are_never_joined(tmp_path: Path) -> None:
     for name in "ab":
         part(tmp_path, name, even(0, 20))
@@ -617,9 +707,15 @@ def test_a_fork(tmp_path: Path) -> None:
 def test_a_branch_without_frames_is_no_fork(tmp_path: Path) -> None:
     a = part(tmp_path, "a", even(0, 20))
     part(tmp_path, "b", [], a)
-    part(tmp_path, "c", even(20, 40), a)
+    c = part(tmp_path, "c", [], a)
+    runs = stepson.open_many(tmp_path)
+    assert [len(each) for each in runs] == [10, 0, 0]
+    part(tmp_path, "d", even(20, 40), c)
     runs = stepson.open_many(tmp_path)
     assert [len(each) for each in runs] == [20, 0]
+    part(tmp_path, "e", even(20, 30), a)
+    with pytest.warns(SeriesWarning, match=r"a\.son is continued by 2 files"):
+        assert len(stepson.open_many(tmp_path)) == 4
 
 
 def test_a_stage_that_counts_anew_is_a_run(tmp_path: Path) -> None:
@@ -658,8 +754,6 @@ def test_the_same_file_twice(tmp_path: Path) -> None:
 def test_a_circle(tmp_path: Path) -> None:
     """Only made-up headers can do it."""
     from stepson.files import start
-    from stepson.opening import Header
-    from stepson.schema import Schema
     from tests.stepson.files import Memory
 
     for name, uuid, parent in (("a", b"1" * 16, b"2" * 16), ("b", b"2" * 16, b"1" * 16)):
@@ -677,8 +771,6 @@ def test_a_circle(tmp_path: Path) -> None:
 )
 def test_a_parent_that_means_nothing_hides_nothing(tmp_path: Path, parent: Any) -> None:
     from stepson.files import start
-    from stepson.opening import Header
-    from stepson.schema import Schema
     from tests.stepson.files import Memory
 
     sink = Memory()
