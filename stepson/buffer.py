@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stepson.block import MAX_STEP, Samples, join_steps
 from stepson.errors import SchemaError, WriterError
+from stepson.room import room
 from stepson.schema import Cadence, Field, Schema
 
 __all__ = ["FrameBuffer"]
@@ -51,7 +52,7 @@ class _Column:
         return max(1, min(FIRST_CAPACITY, BLOCK_RAW // max(1, self.sample_bytes)))
 
     def empty(self, capacity: int) -> Array:
-        return np.empty((capacity, *self.shape), self.dtype)
+        return room((capacity, *self.shape), self.dtype, f"samples of {self.name!r}")
 
     def reserve(self, used: int, wanted: int) -> None:
         """Make room for `wanted` samples, keeping the first `used`."""

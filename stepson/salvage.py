@@ -142,8 +142,8 @@ def _steps(source: Source, block: Block, cadence: int, filler: Filler) -> Steps 
         return found
     if group.every is not None:
         start = block.first + (group.offset - block.first) % group.every
-        due = np.arange(start, block.end, group.every, dtype=np.int64)
-        return due if len(due) == count else None
+        due = range(start, block.end, group.every)
+        return np.array(due, np.int64) if len(due) == count else None
     return None
 
 

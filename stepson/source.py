@@ -179,7 +179,7 @@ class _Descriptor:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """At most `length` bytes from `offset` on; fewer only at the end of the file."""
-        if offset >= BEYOND:
+        if not 0 <= offset < BEYOND or length <= 0:
             return b""
         data = os.pread(self.descriptor, length, offset)
         if len(data) == length or not data:
