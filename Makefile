@@ -7,6 +7,8 @@
 #
 #   make check   ruff, mypy, import-linter
 #   make slow    the long suites: crashes, kills, calibration
+#   make crashes ten thousand crashes of a writer, each fully checked (about 20 minutes)
+#   make fuzz    files that lie behind right checksums, for MINUTES (5)
 #   make bench   every benchmark, as JSON in benchmarks/results/
 #
 # PYTHON picks the interpreter (3.11 to 3.13), VENV the folder of the environment.
@@ -16,10 +18,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check slow bench help
+.PHONY: demo test check slow crashes fuzz bench help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -13
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -15
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/stepson demo -o demo-argon
@@ -36,8 +38,15 @@ check: $(VENV)/check.stamp
 slow: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m slow
 
+crashes: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/crashes.py
+
+MINUTES ?= 5
+fuzz: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/fuzz.py --minutes $(MINUTES)
+
 bench: $(VENV)/bench.stamp
-	@for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/crashes.py benchmarks/fuzz.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python $$script || exit 1; done
 
 $(BIN)/python:
 	@echo "Making an environment in $(VENV) with $$($(PYTHON) --version)"
