@@ -19,6 +19,7 @@ def cases():
     yield from born()
     yield from atoms()
     yield from cadences()
+    yield from many_steps()
     yield special_floats()
     yield every_dtype()
     yield trees()
@@ -103,7 +104,7 @@ def atoms():
 
 
 def cadences():
-    """Fields due at different steps; more than 256 runs."""
+    """Fields due at different steps."""
     fields = [
         field("positions", "float32", ["atom", 3], "Å", every=10),
         field("heat_flux", "float64", [3], "eV Å/fs", every=2),
@@ -147,6 +148,10 @@ def cadences():
         file,
         file.account.read(),
     )
+
+
+def many_steps():
+    """More than 256 runs; the largest step."""
     steps = np.cumsum(1 + noise(400, "<u8") % 3)
     file = File(field("x", every=None), field("y", "int8", every=7, offset=6))
     file.commit()

@@ -24,6 +24,7 @@ from spec.generator.records import (
     NOTE,
     SCALARS,
     SCHEMA,
+    SIMPLE,
     TABLE,
     columns,
     pack,
@@ -31,6 +32,10 @@ from spec.generator.records import (
 )
 
 UUID = bytes(range(0xA0, 0xB0))
+NO_TOTALS = {"raw": 0, "stored": 0, "codecs": ""}
+NO_ENTRY = dict.fromkeys(("record", *SIMPLE), 0)
+NO_ENTRY["checkpoint_step"] = -1
+NO_COMMIT = {"offset": 0, "commits": 0, "index": 0, "scalars": 0, "digest": bytes(32)}
 
 
 class File:
@@ -61,32 +66,9 @@ class File:
             f["name"]: self.keys.index(key) for f, key in zip(fields, keys, strict=True)
         }
         self.waiting, self.new, self.roots = [], [], []
-        self.totals = {
-            "raw": [0] * len(fields),
-            "stored": [0] * len(fields),
-            "codecs": [""] * len(fields),
-        }
-        zero = {
-            "record": 0,
-            "checkpoint": 0,
-            "checkpoint_step": -1,
-            "commit": 0,
-            "scalars": 0,
-        }
-        self.last = {
-            **zero,
-            "first": 0,
-            "end": 0,
-            "frames": 0,
-            "samples": [0] * len(self.keys),
-        }
-        self.before = {
-            "offset": 0,
-            "commits": 0,
-            "index": 0,
-            "scalars": 0,
-            "digest": bytes(32),
-        }
+        self.totals = {key: [none] * len(fields) for key, none in NO_TOTALS.items()}
+        self.last = {**NO_ENTRY, "samples": [0] * len(self.keys)}
+        self.before = {**NO_COMMIT}
         self.checkpoints, self.heads, self.payloads = [], 0, 0
         self.write(struct.pack("<8sI52x", b"\x89SON\r\n\x1a\n", major))
         self.start = self.size

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import stepson
-from spec import make_vectors
+from spec import make_release, make_vectors
 from stepson.conformance import __main__ as runner
 from stepson.conformance.compare import judge
 from stepson.conformance.reading import describe
@@ -272,6 +272,20 @@ def test_generator_does_not_use_the_library() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
+
+
+def test_what_a_release_writes_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(make_release, "VECTORS", tmp_path)
+    monkeypatch.setattr("socket.gethostname", lambda: "example")  # main() sets it too
+    assert make_release.main() == 0
+    found = list(cases(tmp_path))
+    assert len(found) == len(make_release.CASES)
+    for case in found:
+        assert judge(case.expectations, naive(case.folder / "file.son")) == []
+    assert make_release.main() == 1
+    assert "never written anew" in capsys.readouterr().err
 
 
 # The runner
