@@ -33,6 +33,8 @@ class Basis:
     end: int
     """Of what was committed."""
     sealed: bool
+    rest: tuple[int, int] | None
+    """Behind that COMMIT, where a FOOTER proves that it was committed as well."""
     header: Header | None
     """None: damaged."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -59,13 +61,13 @@ def find_basis(source: Source, like: Opened | None) -> Basis:
     uuid = header.uuid if header is not None else _uuid(source)
     if uuid is None:
         raise FormatError("nothing found: neither a HEADER nor a COMMIT of a .son verifies")
-    last, end, sealed = _last(source, uuid, damages)
+    last, end, sealed, rest = _last(source, uuid, damages)
     schema, borrowed = _schema(source, last, like, damages), []
     if schema is None:
         assert like is not None
         schema = like.schema
         borrowed.append("SCHEMA")
-    found = Basis(uuid, schema, last, end, sealed, header, damages=damages)
+    found = Basis(uuid, schema, last, end, sealed, rest, header, damages=damages)
     found.metadata, found.missing = _metadata(source, last, damages)
     if found.missing and like is not None:
         lent = unpack_tree(like.source, like.metadata)
@@ -108,28 +110,29 @@ def _uuid(source: Source) -> bytes | None:
 
 def _last(
     source: Source, uuid: bytes, damages: list[Damage]
-) -> tuple[Placed | None, int, bool]:
-    """The COMMIT that counts, where what was committed ends, whether the file is sealed."""
-    last, end, sealed = None, MAGIC_SIZE, False
+) -> tuple[Placed | None, int, bool, tuple[int, int] | None]:
+    """The COMMIT that counts, where what was committed ends; sealed; what follows."""
+    last, end, sealed, rest = None, MAGIC_SIZE, False, None
     try:
         tail = find_tail(source, uuid, source.size)
         last, end = Placed(tail.commit, tail.commit.offset), tail.valid_until
         sealed = tail.sealed
         if tail.damage is not None:
             damages.append(Damage.of(tail.damage))
+            rest = (tail.commit.end, end) if sealed else None
     except FormatError:
         pass
     # Where bytes were lost or added, COMMITs behind that place do not stand where they say.
     newest = next(commits_before(source, source.size, uuid), None)
     if sealed or newest is None or (last is not None and newest.place <= last.place):
-        return last, end, sealed
+        return last, end, sealed, rest
     if last is None or newest.shift:
         if not sound_transaction(source, newest):
             earlier, _ = before(source, uuid, newest)
             newest = earlier or newest
         if last is None or newest.place > last.place:
-            return newest, newest.end, False
-    return last, end, sealed
+            return newest, newest.end, False, None
+    return last, end, sealed, rest
 
 
 def _schema(

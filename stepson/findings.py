@@ -35,13 +35,13 @@ def hole_damage(hole: Hole) -> Damage:
     return replace(found, what=what, offset=hole.start)
 
 
-def break_damage(earlier: Placed | None, this: Placed, error: FormatError) -> Damage:
+def break_damage(earlier: Placed | None, this: Placed, error: FormatError | None) -> Damage:
     """What is wrong between two COMMITs of the chain that should be neighbours."""
     moved = 0 if earlier is None else earlier.shift - this.shift
     if earlier is not None and moved:
         how = f"{moved} bytes are missing" if moved > 0 else f"{-moved} bytes were added"
         return Damage(f"{how} from here to byte {this.start}", earlier.end)
-    found = Damage.of(error)
+    found = Damage("", None) if error is None else Damage.of(error)
     size = COMMIT_SIZE
     return replace(found, what="a COMMIT does not verify", bytes=size, offset=this.before)
 

@@ -23,7 +23,7 @@ from stepson.block import Block
 from stepson.damage import Damage
 from stepson.errors import FormatError
 from stepson.findings import break_damage, chunk_damage, hole_damage
-from stepson.index import Column, Entries, IndexRecord
+from stepson.index import Column, Entries, IndexRecord, roots_from_list
 from stepson.records import MAGIC_SIZE, RecordType
 from stepson.resync import Hole, Placed, bad_chunks, chain, is_whole, pieces
 from stepson.salvage import Filler
@@ -60,8 +60,8 @@ class _Doubt:
     place: int
     seen: dict[int, int] = field(default_factory=dict)
     """Blocks by their offset: the number of the item."""
-    open: bool = True
-    """No TABLE has told yet."""
+    moved: bool = False
+    """Bytes were lost or added, more than once perhaps: blocks are known by their steps."""
 
 
 @dataclass
@@ -102,19 +102,53 @@ class Inventory:
         self.items.append(Item(this.place, "end"))
 
     def between(self, earlier: Placed | None, this: Placed) -> None:
-        """Take what stands in a break of the chain, between two COMMITs on it."""
+        """Take what stands between two COMMITs, where the chain breaks or bytes moved.
+
+        What belongs to the transaction of the second one counts as in `transaction`; but
+        where bytes were lost or added within it, its start is not where it seems.
+        """
         start, done, shift = MAGIC_SIZE, 0, 0
         if earlier is not None:
             start, done, shift = earlier.end, earlier.commit.end_step, earlier.shift
-        stop, shifts = this.start, (shift, this.shift)
-        self._claims.append((done, this.commit.first_step, start))
-        self._doubt = self._doubt or _Doubt(start - shifts[0], start)
+        self._claims.append((done, this.commit.end_step, start))
+        self._doubt = self._doubt or _Doubt(start - shift, start)
+        self._doubt.moved |= shift != this.shift
         self._shift = this.shift
+        for piece in pieces(self.source, start, this.place, careful=True):
+            if isinstance(piece, Record) and piece.prefix.type == RecordType.BLOCK:
+                for each in dict.fromkeys((shift, this.shift)):
+                    self._doubt_of(piece, each)
+            self._take(piece, certain=piece_start(piece) >= this.start)
+        self.items.append(Item(this.place, "end"))
+
+    def _doubt_of(self, block: Record, shift: int) -> None:
+        """Note a block that is here, under the offset that it had."""
+        if self._doubt is not None:
+            self._doubt.seen[block.offset - shift] = len(self.items)
+
+    def rest(self, start: int, stop: int, done: int) -> None:
+        """Take what stands between the last COMMIT that is sound and a FOOTER.
+
+        Args:
+            start: behind the COMMIT.
+            stop: of the file.
+            done: end step as of the COMMIT.
+        """
+        self._doubt, self._shift = _Doubt(start, start), 0
         for piece in pieces(self.source, start, stop, careful=True):
-            for shift in dict.fromkeys(shifts):
-                if isinstance(piece, Record) and piece.prefix.type == RecordType.BLOCK:
-                    self._doubt.seen[piece.offset - shift] = len(self.items)
             self._take(piece, certain=False)
+            if isinstance(piece, Record) and piece.prefix.type == RecordType.FOOTER:
+                self._claims.append((done, self._end_of(piece, done), start))
+
+    def _end_of(self, footer: Record, done: int) -> int:
+        """The end step that the roots in a FOOTER tell."""
+        cadences = len(self.schema.cadences)
+        try:
+            roots = roots_from_list(footer.map.get("roots"), cadences, footer.offset)
+        except FormatError:
+            return done
+        ends = [int(each.rows[-1][Column.END]) for each in roots if len(each)]
+        return max(ends, default=done)
 
     def torn(self, start: int, stop: int) -> None:
         """Take the whole blocks of a part that was never committed."""
@@ -131,8 +165,7 @@ class Inventory:
             return
         kind = piece.prefix.type
         if kind == RecordType.BLOCK:
-            if self._doubt is not None and certain:
-                self._doubt.seen[piece.offset - self._shift] = len(self.items)
+            self._doubt_of(piece, self._shift)
             self._block(piece, certain)
         elif kind == RecordType.CHECKPOINT:
             self._checkpoint(piece, certain)
@@ -221,6 +254,8 @@ class Inventory:
     def _row(self, doubt: _Doubt, row: Any) -> None:
         offset, point = int(row[Column.RECORD]), int(row[Column.CHECKPOINT])
         first, end = int(row[Column.FIRST]), int(row[Column.END])
+        if doubt.moved and offset not in doubt.seen:
+            self._recognise(doubt, offset, first, end)
         if offset >= doubt.since and offset not in doubt.seen:
             self.items.append(Item(doubt.place, "lost", first, end))
             self._name(offset + self._shift, first, end)
@@ -231,6 +266,14 @@ class Inventory:
         step = int(row[Column.CHECKPOINT_STEP])
         if point >= doubt.since and step not in self._points:
             self.checkpoints_lost.add(step)
+
+    def _recognise(self, doubt: _Doubt, offset: int, first: int, end: int) -> None:
+        """Find a block that stands elsewhere by its steps."""
+        for number in dict.fromkeys(doubt.seen.values()):
+            item = self.items[number]
+            if (item.kind, item.first, item.end) == ("block", first, end):
+                doubt.seen[offset] = number
+                return
 
     def _drop_torn(self, doubt: _Doubt, entries: Entries) -> None:
         """Blocks among those of a TABLE that it does not name were never committed."""
@@ -330,12 +373,18 @@ class Inventory:
         return any(first + (c.offset - first) % (c.every or 1) < end for c in regular)
 
 
+def piece_start(piece: Record | Hole) -> int:
+    """Where a record or a hole starts."""
+    return piece.start if isinstance(piece, Hole) else piece.offset
+
+
 def take_stock(
     source: Source,
     uuid: bytes,
     schema: Schema,
     last: Placed | None,
     *,
+    rest: tuple[int, int] | None = None,
     torn: tuple[int, int] | None,
     progress: Progress,
 ) -> Inventory:
@@ -346,16 +395,20 @@ def take_stock(
         uuid: of the file.
         schema: of the file, or of one with the same fields.
         last: the COMMIT that counts; None: there is none.
+        rest: a range behind it that was committed as well.
         torn: a range whose whole blocks are wanted, too.
         progress: called with the place that was reached.
     """
     found = Inventory(source, schema, Filler(source, schema))
     for this, earlier, error in () if last is None else chain(source, uuid, last):
-        if error is not None:
+        if error is not None or (earlier is not None and earlier.shift != this.shift):
             found.damages.append(break_damage(earlier, this, error))
             found.between(earlier, this)
-        found.transaction(this)
+        else:
+            found.transaction(this)
         progress(this.end)
+    if rest is not None and last is not None:
+        found.rest(*rest, last.commit.end_step)
     if torn is not None:
         found.torn(*torn)
     found.settle()

@@ -108,7 +108,13 @@ def _recover(
     basis = _basis(data, like)
     tail = (basis.end, size) if torn and basis.end < size else None
     found = take_stock(
-        data, basis.uuid, basis.schema, basis.last, torn=tail, progress=report
+        data,
+        basis.uuid,
+        basis.schema,
+        basis.last,
+        rest=basis.rest,
+        torn=tail,
+        progress=report,
     )
     found.damages = [*basis.damages, *found.damages]
     chosen = _chosen(basis.schema, fields)

@@ -64,12 +64,29 @@ def pieces(
         careful: look for other records inside of one whose payload is damaged: a write that
             was interrupted left its length, and what follows stands within it.
     """
+    last: Record | None = None
     while start < end:
         found = _piece(source, start, end)
+        if isinstance(found, Hole) and found.kind is None and last is not None:
+            # Its length may be wrong here: what follows it may stand within it.
+            inner = _inside(source, last, end)
+            last = None
+            if inner < start:
+                start = inner
+                continue
         yield found
-        start = found.end
-        if careful and isinstance(found, Record) and not is_whole(source, found):
-            start = _next_record(source, found.payload, min(found.end, end))
+        start, last = found.end, found if isinstance(found, Record) else None
+        if careful and last is not None:
+            start, last = _inside(source, last, end), None
+
+
+def _inside(source: Source, record: Record, end: int) -> int:
+    """Where the next record starts: within one whose payload is damaged, or behind it.
+
+    Bytes may be missing in its padding, too.
+    """
+    used = record.prefix.payload_length if is_whole(source, record) else 0
+    return _next_record(source, record.payload + used, min(record.end, end), end)
 
 
 def _piece(source: Source, start: int, end: int) -> Record | Hole:
@@ -80,23 +97,31 @@ def _piece(source: Source, start: int, end: int) -> Record | Hole:
         if record.map is not None:
             return record
     except FormatError as error:
-        stop = _next_record(source, start + 1, end) if kind is None else record.end
+        stop = end if kind is None else record.end
+        stop = _next_record(source, start + 1, stop, end)
         return Hole(start, stop, kind, error)
     raise AssertionError
 
 
-def _next_record(source: Source, start: int, end: int) -> int:
-    """Where the next record with a sound head starts; `end` where there is none."""
-    while start < end:
-        length = min(PIECE, end - start)
-        data = source.read_at(start, length)
+def _next_record(source: Source, start: int, stop: int, end: int) -> int:
+    """Where the first record with a sound head starts; `stop` where there is none.
+
+    Args:
+        source: of the file.
+        start: of the search.
+        stop: of the search.
+        end: which no record may pass.
+    """
+    while start < stop:
+        length = min(PIECE, stop - start)
+        data = source.read_at(start, length + len(SIGN) - 1)
         place = data.find(SIGN)
         while place >= 0:
             if _is_record(source, start + place, end):
                 return start + place
             place = data.find(SIGN, place + 1)
-        start += max(1, length - len(SIGN) + 1) if length == PIECE else length
-    return end
+        start += length
+    return stop
 
 
 def _is_record(source: Source, place: int, end: int) -> bool:
@@ -168,7 +193,7 @@ def placed_at(source: Source, place: int, uuid: bytes | None) -> Placed:
     Raises:
         FormatError: there is none.
     """
-    data = source.read_at(place, COMMIT_SIZE)
+    data = source.read_at(place, COMMIT_SIZE) if place >= 0 else b""
     prefix = Prefix.unpack(data, place)
     if prefix.type != RecordType.COMMIT or len(data) < COMMIT_SIZE:
         raise FormatError("no COMMIT starts here", offset=place)
@@ -219,7 +244,9 @@ def before(
             raise FormatError("a COMMIT is not the one before", offset=found.place)
         except FormatError as wrong:
             error = error or wrong
-    for found in commits_before(source, this.start, uuid):
+    for found in commits_before(source, this.place, uuid):
+        if found.commit.digest == commit.chain:
+            return found, None
         if found.commit.commits < commit.commits - 1:
             return found, error
     return None, error

@@ -97,7 +97,7 @@ def verify(
     ):
         if error is not None:
             check.between(earlier, this, error)
-        check.transaction(this.commit)
+        check.transaction(this)
         if on_progress is not None:
             on_progress(this.end, opened.tail.valid_until)
     result = check.result
@@ -134,13 +134,13 @@ class _Check:
         self.deep = deep
         self.result = Verification()
 
-    def transaction(self, commit: Commit) -> None:
+    def transaction(self, this: Placed) -> None:
         """Compare a transaction with its COMMIT; find what is wrong where they differ."""
-        heads = payloads = 0
+        commit, heads, payloads = this.commit, 0, 0
         whole, source = True, self.opened.source
         found: list[Damage] = []
         records = frames = 0
-        for piece in pieces(source, commit.start, commit.offset):
+        for piece in pieces(source, this.start, this.place):
             if isinstance(piece, Hole):
                 whole = False
                 continue
@@ -150,7 +150,7 @@ class _Check:
             frames += self._frames(piece)
             if self.deep:
                 found += self._content(piece)
-        self.result.bytes += commit.end - commit.start
+        self.result.bytes += this.end - this.start
         self.result.records += 1
         self.result.commits += 1
         if whole and (heads, payloads) == (commit.heads_crc, commit.payloads_crc):
@@ -158,12 +158,12 @@ class _Check:
             self.result.frames += frames
             self.result.damages += found
             return
-        named = self._locate(commit.start, commit.offset, _steps(commit))
+        named = self._locate(this.start, this.place, _steps(commit))
         if not named:
             what = "a transaction does not verify"
-            size = commit.offset - commit.start
             first, last = _steps(commit)
-            named = [Damage(what, commit.start, size, None, first, last)]
+            size = this.place - this.start
+            named = [Damage(what, this.start, size, None, first, last)]
         self.result.damages += named
 
     def between(self, earlier: Placed | None, this: Placed, error: FormatError) -> None:
