@@ -106,6 +106,20 @@ def test_naive_reader_reads_and_refuses(folder: str, scratch: Path) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("folder", ["flips-sealed", "flips-unsealed"])
+def test_verify_finds_every_flipped_bit(folder: str, scratch: Path) -> None:
+    wrong = {}
+    for case in by_folder()[folder]:
+        verdict = case.expectations[0]["verdict"]
+        if verdict == "refused" or case.name in REFUSED_ENTIRELY:
+            continue
+        with stepson.open(case.place(scratch)) as trajectory:
+            found = trajectory.verify(deep=True)
+        if found.ok != (verdict == "reads"):
+            wrong[case.name] = found.damages
+    assert not wrong
+
+
 # The writer
 
 
