@@ -197,8 +197,9 @@ def _place(number: int, each: Field, old: Any, first: int) -> dict[str, Any]:
 def _check_cover(block: Block, each: Field, copies: Sequence[Copy], count: int) -> None:
     """The chunks of a field cover its samples and atoms, each once, in bytes too."""
     sample = each.sample_bytes(block.schema.n_atoms)
-    raw = sum(int(c.info.get("raw", -1)) for c in copies)
-    if raw != count * sample:
+    sizes: list[Any] = [c.info.get("raw") for c in copies]
+    named = all(isinstance(c.info.get("codec"), str) for c in copies)
+    if not (named and all(type(n) is int for n in sizes) and sum(sizes) == count * sample):
         raise FormatError(
             "a block whose list of chunks is not valid", offset=block.record.offset
         )
