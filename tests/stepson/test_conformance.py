@@ -136,9 +136,11 @@ def next_frame(trajectory: Trajectory) -> tuple[int, dict[str, Any]]:
 
 
 def appendable() -> Iterator[Case]:
-    for case in cases(FOLDER):
-        if case.folder.name != LARGE and len(case.expectations) == 1:
-            yield case
+    """Cases with one right answer; of the many cuts each fourth."""
+    for folder, found in by_folder().items():
+        for case in found[:: 4 if folder == "cuts" else 1]:
+            if folder != LARGE and len(case.expectations) == 1:
+                yield case
 
 
 def test_append_keeps_every_byte_and_both_read_it(scratch: Path, tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_append_keeps_every_byte_and_both_read_it(scratch: Path, tmp_path: Path)
             check_appended(case.name, expected, answer, step, values)
         assert answers[0]["digest"] == answers[1]["digest"]
         done += 1
-    assert done > 300
+    assert done > 100
 
 
 def check_appended(
