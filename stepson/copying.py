@@ -7,8 +7,9 @@ from crc32c import crc32c
 
 from stepson.block import Block
 from stepson.chunk import Chunk
-from stepson.errors import DamagedError
-from stepson.inventory import Inventory, Item
+from stepson.errors import DamagedError, FormatError
+from stepson.inventory import Inventory
+from stepson.items import Item
 from stepson.opening import Header
 from stepson.records import RecordType
 from stepson.recovery import Range, span
@@ -145,6 +146,9 @@ class Copier:
         self.frames += len(frames)
 
     def _chunk(self, record: Record, name: str, one: Copy) -> tuple[dict[str, Any], Chunk]:
+        known = type(one.info.get("codec")), type(one.info.get("raw"))
+        if known != (str, int):
+            raise FormatError("a chunk that names no codec", offset=record.offset)
         data = record.read(self._source, one.offset, one.size)
         if crc32c(data) != one.info["crc32c"]:
             raise DamagedError(

@@ -17,13 +17,14 @@ Nothing is decoded. Memory is about 200 bytes for each block.
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from stepson.block import Block
 from stepson.damage import Damage
 from stepson.errors import FormatError
 from stepson.findings import break_damage, chunk_damage, hole_damage
 from stepson.index import Column, Entries, IndexRecord, roots_from_list
+from stepson.items import Item, in_order, without_torn_checkpoints
 from stepson.records import MAGIC_SIZE, RecordType
 from stepson.resync import Hole, Placed, bad_chunks, chain, is_whole, pieces
 from stepson.salvage import Filler
@@ -32,23 +33,11 @@ from stepson.schema import Schema
 from stepson.source import Source
 from stepson.table import Table
 
-__all__ = ["Inventory", "Item", "take_stock"]
+__all__ = ["Inventory", "take_stock"]
 
 Progress = Callable[[int], None]
 START = {RecordType.HEADER, RecordType.SCHEMA, RecordType.METADATA}
 MARKS = {RecordType.TABLE, RecordType.COMMIT, RecordType.FOOTER}
-
-
-class Item(NamedTuple):
-    """Something that goes into the new file, or is missing there."""
-
-    place: int
-    kind: str
-    """block, lost (a block), checkpoint, note, end (of a transaction)."""
-    first: int = 0
-    end: int = 0
-    certain: bool = True
-    """On the chain, or named by a TABLE or INDEX on it."""
 
 
 @dataclass
@@ -298,8 +287,10 @@ class Inventory:
         """Put everything in order, drop what was repeated, name holes nobody told of."""
         lost = [item for item in self.items if item.kind == "lost"]
         rest = [item for item in self.items if item.kind not in ("lost", "torn")]
-        kept = self._in_order(sorted(rest, key=lambda each: each.place))
-        kept = self._without_torn_checkpoints(kept)
+        rest.sort(key=lambda each: each.place)
+        kept, self.repeated = in_order(rest, self.bad)
+        kept, dropped = without_torn_checkpoints(kept)
+        self._points -= dropped
         blocks = [item for item in kept if item.kind == "block"]
         self.items = kept
         for item in lost:
@@ -307,39 +298,6 @@ class Inventory:
         self._name_holes(blocks)
         self.items.sort(key=lambda each: (each.place, each.first))
         self.checkpoints_lost -= self._points
-
-    def _in_order(self, items: list[Item]) -> list[Item]:
-        """Without blocks that a later one repeats, and those that come too late."""
-        kept: list[Item] = []
-        blocks: list[int] = []
-        for item in items:
-            if item.kind == "block":
-                while blocks and kept[blocks[-1]].end > item.first:
-                    last = kept[blocks[-1]]
-                    if last.certain:
-                        break
-                    kept[blocks.pop()] = last._replace(kind="torn")
-                    self.repeated += 1
-                if blocks and kept[blocks[-1]].end > item.first:
-                    self.repeated += 1
-                    continue
-                blocks.append(len(kept))
-            kept.append(item)
-        return [item for item in kept if item.kind != "torn"]
-
-    def _without_torn_checkpoints(self, items: list[Item]) -> list[Item]:
-        """Without those of a run that was repeated from before them; steps ascend."""
-        later, last, kept = 2**63, 2**63, []
-        for item in reversed(items):
-            if item.kind == "block":
-                later = item.first
-            if item.kind == "checkpoint":
-                if item.first > last or (not item.certain and item.first >= later):
-                    self._points.discard(item.first)
-                    continue
-                last = item.first
-            kept.append(item)
-        return kept[::-1]
 
     def _insert(self, blocks: list[Item], item: Item) -> None:
         """Put a lost block in front of the block that follows it in time."""

@@ -8,7 +8,8 @@ from typing import Any
 from stepson.basis import Basis
 from stepson.block import Block, Steps
 from stepson.damage import Damage
-from stepson.inventory import Inventory, Item
+from stepson.inventory import Inventory
+from stepson.items import Item
 from stepson.salvage import Kept, irregular, lost_block, salvage
 from stepson.scan import read_record
 from stepson.schema import Field
