@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,13 +11,20 @@ import numpy as np
 import pytest
 
 import stepson
-from stepson.errors import DamagedError, FormatError, SchemaError, WriterError
+from stepson.errors import (
+    DamagedError,
+    FormatError,
+    SchemaError,
+    StepsonError,
+    WriterError,
+)
 from stepson.records import RecordType
 from stepson.recover import Recovery, recover
 from stepson.scan import Record, read_commit
 from stepson.source import Bytes
 from stepson.trajectory import Trajectory
 from tests.stepson.files import FIELDS, Field, create, flipped, frame, records, write
+from tests.stepson.test_hostile import changes
 
 pytestmark = pytest.mark.filterwarnings("ignore::stepson.DamageWarning")
 
@@ -524,6 +532,28 @@ def test_garbage(size: int, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="nothing found"):
         attempt(tmp_path, data)
     assert [each.name for each in tmp_path.iterdir()] == ["old.son"]
+
+
+@pytest.mark.parametrize("count", [15, *slow([400])])
+def test_files_that_lie(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checksums that fit everything: whatever stands behind them is an error of ours."""
+
+    def nothing(data: Any, crc: int = 0) -> int:
+        return 0
+
+    for name in ("records", "scan", "transaction", "resync", "verify", "copying"):
+        monkeypatch.setattr(f"stepson.{name}.crc32c", nothing)
+    monkeypatch.setattr("crc32c.crc32c", nothing)
+    path = tmp_path / "made.son"
+    KINDS["mixed"](path)
+    for number, bad in enumerate(
+        changes(np.random.default_rng(0), path.read_bytes(), count)
+    ):
+        (tmp_path / "old.son").write_bytes(bad)
+        with suppress(StepsonError):
+            recover(tmp_path / "old.son", tmp_path / f"{number}.son", torn=True)
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
