@@ -30,7 +30,7 @@ SMALL = 256
 """Bytes of a frame up to which a field gets a fixed plan."""
 
 _PRICE = 0.05
-_FRAMES, _COLUMNS = 128, 1536
+_FRAMES, _COLUMNS = 128, 768
 _FITTED = (2, 3, 4, 5, 6, 8, 10, 12)
 _CODER = {"coder": "zstd", "level": 1}
 _FIXED: dict[str, dict[str, Any]] = {
