@@ -33,7 +33,9 @@ class Files:
     content: dict[str, bytes | Path] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    """For the next requests, one each: "500", "reset", "short", "silent", "garbled"."""
+    """For the next requests, one each: "500", "reset", "silent", "garbled";
+    "short": fewer bytes than announced; "less": than asked for;
+    "shifted": from a byte too early on."""
     always: str = ""
     """A fault of every request."""
     ranges: bool = True
@@ -112,6 +114,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return 416, 0
+        if fault == "shifted" and start:
+            start -= 1
+        if fault == "less":
+            stop -= (stop - start) // 2
         self.send_response(status)
         if status == 206:
             whole = str(size) if self.files.size_told else "*"

@@ -239,7 +239,7 @@ class Liar:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.looks = 0
+        self.looks = self.stubborn = 0
         self.look()
 
     @property
@@ -262,7 +262,11 @@ class Liar:
 
     def look(self) -> None:
         world = self.world
+        if self.stubborn:
+            self.stubborn -= 1
+            return
         self.looks += 1
+        self.stubborn = world.random.choice([0, 0, 3]) if self.looks > 1 else 0
         lie = world.random.choice(["none", "old", "ahead", "pages"])
         self.short = world.random.random() < 0.5
         self.ahead = world.random.choice([0, 100, 64, 10**5]) if lie == "ahead" else 0
