@@ -42,7 +42,6 @@ KEPT_BYTES = 3 * 2**25
 Array = NDArray[Any]
 Steps = NDArray[np.int64]
 T = TypeVar("T")
-_Waiting = Waiting
 
 
 class _Part(NamedTuple):
