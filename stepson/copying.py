@@ -87,6 +87,7 @@ class Copier:
         self._out = Appender.create(late, header, schema, metadata, name=name)
         self._committed = self._out.size
         self._point: int | None = None
+        self._last_step = -1
         self.frames = 0
         self.samples = {each.name: 0 for each in schema.fields}
         self.checkpoints: list[int] = []
@@ -129,8 +130,9 @@ class Copier:
     def _write(self, record: Record | None, kept: Mapping[str, Kept]) -> None:
         kept = {each.name: kept[each.name] for each in self._schema.fields}
         frames = frames_of(kept)
-        if not len(frames):
+        if not len(frames) or frames[0] <= self._last_step:
             return
+        self._last_step = int(frames[-1])
         steps = [kept[group.fields[0].name].steps for group in self._schema.cadences]
         copies: list[tuple[dict[str, Any], Chunk]] = []
         values = {}

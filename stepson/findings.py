@@ -16,6 +16,7 @@ __all__ = ["break_damage", "chunk_damage", "hole_damage", "record_name"]
 def chunk_damage(block: Block, info: Mapping[str, Any], actual: int | None) -> Damage:
     """What is wrong with a chunk of a block, and whose samples it held."""
     number, fields = info.get("field"), block.schema.fields
+    expected = info.get("crc32c")
     return Damage(
         "a chunk does not verify",
         block.record.payload + info["offset"],
@@ -23,7 +24,7 @@ def chunk_damage(block: Block, info: Mapping[str, Any], actual: int | None) -> D
         None if number is None else fields[number].name,
         block.first,
         block.end - 1,
-        info.get("crc32c"),
+        expected if type(expected) is int else None,
         actual,
     )
 

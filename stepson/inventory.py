@@ -303,7 +303,11 @@ class Inventory:
         """Put a lost block in front of the block that follows it in time."""
         number = bisect_left(blocks, item.end, key=lambda each: each.first)
         before = blocks[number - 1].end if number else 0
-        if before <= item.first:
+        known = any(
+            each.kind == "lost" and each.first < item.end and item.first < each.end
+            for each in self.items
+        )
+        if before <= item.first and not known:
             place = blocks[number].place - 1 if number < len(blocks) else self.source.size
             self.items.append(item._replace(place=place))
 

@@ -69,7 +69,7 @@ def without_torn_checkpoints(items: list[Item]) -> tuple[list[Item], set[int]]:
     dropped: set[int] = set()
     for item in reversed(items):
         if item.kind == "block":
-            later = item.first
+            later = item.end
         if item.kind == "checkpoint":
             if item.first > last or (not item.certain and item.first >= later):
                 dropped.add(item.first)

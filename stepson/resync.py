@@ -133,7 +133,12 @@ def _is_record(source: Source, place: int, end: int) -> bool:
 
 
 def is_whole(source: Source, record: Record) -> bool:
-    """Whether every chunk of a record verifies."""
+    """Whether every chunk of a record verifies, and a COMMIT itself."""
+    if record.prefix.type == RecordType.COMMIT:
+        try:
+            placed_at(source, record.offset, None)
+        except FormatError:
+            return False
     return not bad_chunks(source, record)
 
 

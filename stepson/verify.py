@@ -265,7 +265,9 @@ def _named(block: Block | None, record: Record, number: int, actual: int | None)
     what = f"a chunk of {record_name(record.prefix.type)} does not verify"
     step = record.map.get("step")
     place, size = record.payload + info["offset"], info["size"]
-    return Damage(what, place, size, None, step, step, info.get("crc32c"), actual)
+    step = step if type(step) is int else None
+    expected = info.get("crc32c") if type(info.get("crc32c")) is int else None
+    return Damage(what, place, size, None, step, step, expected, actual)
 
 
 def _check_index(opened: Opened, result: Verification) -> None:
