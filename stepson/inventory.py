@@ -268,10 +268,12 @@ class Inventory:
         """Blocks among those of a TABLE that it does not name were never committed."""
         named = set(entries.rows[:, Column.RECORD].tolist())
         low, high = min(named - {0}, default=0), max(named)
+        spans = set(map(tuple, entries.rows[:, [Column.FIRST, Column.END]].tolist()))
         for offset, number in doubt.seen.items():
             if low <= offset <= high and offset not in named:
                 item = self.items[number]
-                if item.kind == "block" and not item.certain:
+                twin = doubt.moved and (item.first, item.end) in spans
+                if item.kind == "block" and not item.certain and not twin:
                     self.items[number] = item._replace(kind="torn")
 
     def _name(self, place: int, first: int, end: int) -> None:
