@@ -2,8 +2,8 @@
 
 Reading an item takes two round trips, one for the head of its record, which says where the
 chunks are, and one for the chunks. `ahead` looks further along: heads of up to 32 items
-are asked for at once, then the chunks of as many as fit into a window, which starts with
-1 MiB, so that one sample costs little more than itself, and doubles up to 16 MiB. Where
+are asked for at once, then the chunks of as many as fit into a window: 4 MiB before the
+first item is used, so that a look at the start of a stream costs little, then 16 MiB. Where
 chunks make up most of what stands between the heads, everything is asked for in one piece.
 For a source that is not far nothing of this is done.
 """
@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from stepson.errors import StepsonError
+from stepson.errors import RemoteError, StepsonError
 from stepson.source import Source, expect
 
 __all__ = ["ahead"]
 
 HEADS = 32
-FIRST_WINDOW = 2**20
+FIRST_WINDOW = 2**22
 LAST_WINDOW = 2**24
 DENSE = 0.5
 Range = tuple[int, int]
@@ -79,15 +79,15 @@ class _Ahead(Generic[T]):
             item, size = self._ready.popleft()
             yield item
             held -= size
-            self._window = min(2 * self._window, LAST_WINDOW)
+            self._window = min(4 * self._window, LAST_WINDOW)
         if self._end is not None and not isinstance(self._end, StopIteration):
             raise self._end
 
     def _most(self) -> int:
-        """Heads to ask for: of one item at first, of as many as the window holds later."""
+        """Heads to ask for: few at first; where all is wanted, what the window holds."""
         if self._extent:
             return max(1, min(HEADS, self._window // self._extent))
-        return min(HEADS, 2 * self._window // FIRST_WINDOW)
+        return min(HEADS, 8 * self._window // FIRST_WINDOW)
 
     def _look(self) -> None:
         """Ask for more heads; what ends the items is raised when its turn comes."""
@@ -112,6 +112,10 @@ class _Ahead(Generic[T]):
         """Ask for the chunks of an item; return their bytes."""
         try:
             ranges = list(self._body(item))
+        except RemoteError as error:  # it would take the next ones as long to fail
+            self._heads.clear()
+            self._end = error
+            return 0
         except StepsonError:  # a damaged one is reported when its turn comes
             ranges = []
         expect(self._source, ranges)
