@@ -122,7 +122,8 @@ def open(
         follow: iterate over the frames of a run in progress as they are committed.
         storage_options: of the file system of a URL: credentials, headers; see fsspec.
         **options: of a writer: commit, commit_seconds, verify, threaded, break_lock; as
-            `create`. Of following: timeout, poll; as `Follower`.
+            `create`. Of following: timeout, poll, patience; as
+            `Follower`.
 
     Raises:
         FormatError: it is no `.son`, or there is none.
