@@ -25,7 +25,7 @@ from stepson.names import PathLike, expand, is_pattern
 from stepson.opening import READ_COMPATIBLE, Header, open_named
 from stepson.records import MAJOR
 from stepson.schema import Field, Schema, as_fields
-from stepson.source import LocalFile, LocalSink, Sink, Source
+from stepson.source import Followed, LocalFile, LocalSink, Sink
 from stepson.trajectory import Trajectory
 from stepson.transaction import Appender
 from stepson.writer import Writer
@@ -229,7 +229,7 @@ def _local(where: Path | str, verb: str) -> Path:
     return where
 
 
-def _source(name: Path | str, storage_options: Mapping[str, Any] | None = None) -> Source:
+def _source(name: Path | str, storage_options: Mapping[str, Any] | None = None) -> Followed:
     """What reads a local file (a `Path`) or a URL (text).
 
     Raises:
