@@ -1,56 +1,65 @@
-"""A stateful machine: append, commit, checkpoint, crash, reopen, against plain lists."""
+"""A stateful machine: append, commit, checkpoint, follow, fail, reopen, against lists."""
 
 import numpy as np
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
-from stepson.files import resume, start
-from stepson.opening import Header
-from stepson.schema import Schema
+from stepson.errors import WriterError
+from stepson.files import resume
+from stepson.schema import Field, Schema
 from stepson.source import Bytes
 from stepson.trajectory import Trajectory
 from stepson.writer import Writer
-from tests.stepson.faults import NOWHERE, FaultySink, lose
-from tests.stepson.files import FIELDS, check_content, frame
+from tests.stepson.crashes.disk import Disk, Off
+from tests.stepson.crashes.life import NOWHERE, assert_sound, born, check, survivors
+from tests.stepson.crashes.model import Limits, Model, State
 
-FAN_OUT = 3
+LIMITS = Limits(fan_out=3, scalars_raw=2**26, block_frames=5, chunk_raw=100)
+FIELDS = (
+    Field("positions", "float32", ("atom", 3), "Å", every=5),
+    Field("coarse", "float64", ("atom", 3), "Å", every=2, precision=1e-3),
+    Field("energy", "float64", (), "eV", every=2),
+    Field("heat_flux", "float64", (3,), "eV Å/fs", every=2, offset=1),
+    Field("event", "int32", (), "", every=None),
+)
+OPTIONS = {"commit": "manual", "threaded": False}
 
 
 class Container(RuleBasedStateMachine):
-    """A file on a disk that loses what was not synced, and what the file must hold."""
+    """A file on a disk that fails, and what the file must hold."""
 
-    writer: Writer
+    @initialize(seed=st.integers(0, 2**32), n_atoms=st.sampled_from([0, 1, 3]))
+    def create(self, seed: int, n_atoms: int) -> None:
+        self.patch = LIMITS.applied()
+        self.patch.__enter__()
+        rng = np.random.default_rng(seed)
+        self.model = Model(rng, Schema(FIELDS, n_atoms))
+        self.disk = Disk(rng)
+        self.stale = b""
+        self.writer: Writer = born(self.disk, self.model, **OPTIONS)
+        self.seen = 0
+        """Frames that a follower has taken."""
 
-    @initialize(seed=st.integers(0, 2**32))
-    def create(self, seed: int) -> None:
-        self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("stepson.growth.FAN_OUT", FAN_OUT)
-        self.rng = np.random.default_rng(seed)
-        self.sink = FaultySink(self.rng)
-        header = Header(self.rng.bytes(16), "now", "test")
-        schema, content = Schema(FIELDS, 3), {"timestep": 4.0}
-        self.writer = start(
-            self.sink, NOWHERE, header, schema, content, commit="manual", threaded=False
-        )
-        self.step = 0
-        self.frames: list[int] = []
-        self.points: list[int] = []
-        self.new_frames: list[int] = []
-        self.new_point: int | None = None
+    @property
+    def committed(self) -> State:
+        return self.disk.states[-1]
 
     @rule(count=st.integers(1, 12))
     def append(self, count: int) -> None:
         for _ in range(count):
-            self.writer.append(self.step, **frame(self.step))
-            self.new_frames.append(self.step)
-            self.step += 2
+            step, values = self.model.frame()
+            self.writer.append(step, **values)
 
     @rule()
     def checkpoint(self) -> None:
-        self.writer.checkpoint({"step": self.step, "half": np.full(2, self.step / 2)})
-        self.new_point = self.step
+        self.writer.checkpoint(self.model.point())
 
     @rule()
     def note(self) -> None:
@@ -59,70 +68,78 @@ class Container(RuleBasedStateMachine):
     @rule()
     def commit(self) -> None:
         self.writer.commit()
-        self.frames += self.new_frames
-        self.points += [] if self.new_point is None else [self.new_point]
-        self.forget_new()
-
-    def forget_new(self) -> None:
-        self.new_frames, self.new_point = [], None
+        assert self.committed.frames == len(self.model.steps)
 
     @rule()
-    def close(self) -> None:
-        self.commit()
+    def seal_and_reopen(self) -> None:
         self.writer.close()
-        assert Trajectory(Bytes(self.sink.cache)).sealed
-        self.reopen()
+        assert_sound(bytes(self.disk.cache), self.model.cut(self.committed))
+        self.take_up(bytes(self.disk.cache), self.committed)
 
+    @rule(kind=st.sampled_from(["power", "kill"]))
+    def fail_between_calls(self, kind: str) -> None:
+        self.leave(kind)
+
+    @rule(
+        kind=st.sampled_from(["power", "kill", "eio", "enospc", "short"]),
+        calls=st.integers(1, 8),
+        closing=st.booleans(),
+    )
+    def fail_at_any_call(self, kind: str, calls: int, closing: bool) -> None:
+        """The disk fails at a call of a commit, or of closing the file."""
+        self.disk.arm(calls, kind)
+        step, values = self.model.frame()
+        try:
+            self.writer.append(step, **values)
+            self.writer.checkpoint(self.model.point())
+            if closing:
+                self.writer.close()
+            else:
+                self.writer.commit()
+        except (Off, WriterError):
+            assert self.disk.failed
+        assert not self.disk.abused
+        self.leave(kind)
+
+    def leave(self, kind: str) -> None:
+        """Whatever is left shows one of the states; go on from there."""
+        image = bytes(self.disk.cache) if kind == "kill" else self.disk.lost()
+        left = survivors(image, self.disk, self.model)
+        assert left is not None
+        self.stale = bytes(self.disk.cache) + self.stale[len(self.disk.cache) :]
+        promised = self.disk.states[self.disk.promised].frames
+        self.seen = min(self.seen, promised)
+        self.model = left.model
+        self.take_up(image, left.state)
+
+    def take_up(self, image: bytes, state: State) -> None:
+        """Open for append."""
+        self.model = self.model.cut(state)
+        self.disk = Disk(self.model.rng, image, self.model.state, self.stale)
+        self.writer = resume(self.disk, NOWHERE, **OPTIONS)
+        assert self.writer.frames == state.frames
+        assert bytes(self.disk.cache).startswith(image)
+
+    @precondition(lambda self: self.committed.frames > self.seen)
     @rule()
-    def kill(self) -> None:
-        """The process dies; the machine lives."""
-        self.forget_new()
-        self.sink.platter = self.sink.cache
-        self.reopen()
-
-    @rule()
-    def lose_power(self) -> None:
-        """Sectors written since the last sync are there or not."""
-        self.forget_new()
-        platter = self.sink.platter
-        image = lose(platter, self.sink.cache[len(platter) :], self.rng)
-        self.sink = FaultySink(self.rng, image, image)
-        self.check()
-        self.reopen()
-
-    @rule()
-    def lose_power_while_committing(self) -> None:
-        """A commit that was not acknowledged counts as a whole or not at all."""
-        platter = self.sink.platter
-        before = ([*self.frames], [*self.points])
-        self.commit()
-        image = lose(platter, self.sink.cache[len(platter) :], self.rng)
-        self.sink = FaultySink(self.rng, image, image)
-        traj = Trajectory(Bytes(image))
-        if (len(traj), traj.checkpoint_steps) != (len(self.frames), self.points[-2:]):
-            self.frames, self.points = before
-        self.check()
-        self.reopen()
-
-    def reopen(self) -> None:
-        self.writer = resume(self.sink, NOWHERE, commit="manual", threaded=False)
-        self.step = max([0, *(f + 2 for f in self.frames), *self.points])
-        self.step += self.step % 2
-        assert self.writer.frames == len(self.frames)
+    def follow(self) -> None:
+        """What is new since the last look, frame by frame."""
+        traj = Trajectory(Bytes(bytes(self.disk.cache)))
+        steps = [frame.step for frame in traj.frames(self.seen)]
+        assert steps == self.model.steps[self.seen : self.committed.frames]
+        self.seen += len(steps)
 
     @invariant()
-    def check(self) -> None:
-        traj = Trajectory(Bytes(self.sink.cache))
-        assert traj.checkpoint_steps == self.points[-2:]
-        assert len(traj) == len(self.frames)
+    def visible(self) -> None:
+        traj = Trajectory(Bytes(bytes(self.disk.cache)))
+        assert len(traj) == self.committed.frames
+        assert traj.opened.tail.commit.commits >= len(self.disk.states)
 
     def teardown(self) -> None:
-        traj = Trajectory(Bytes(self.sink.cache))
-        check_content(traj, self.frames)
-        for point in self.points:
-            assert traj.checkpoint(point)["half"].tolist() == [point / 2] * 2
+        traj = Trajectory(Bytes(bytes(self.disk.cache)))
+        check(traj, self.model.cut(self.committed))
         assert traj.verify(deep=True).ok
-        self.patch.undo()
+        self.patch.__exit__(None, None, None)
 
 
 TestContainer = Container.TestCase
