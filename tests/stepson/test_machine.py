@@ -1,5 +1,7 @@
 """A stateful machine: append, commit, checkpoint, follow, fail, reopen, against lists."""
 
+from typing import Any
+
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ FIELDS = (
     Field("heat_flux", "float64", (3,), "eV Å/fs", every=2, offset=1),
     Field("event", "int32", (), "", every=None),
 )
-OPTIONS = {"commit": "manual", "threaded": False}
+OPTIONS: dict[str, Any] = {"commit": "manual", "threaded": False}
 
 
 class Container(RuleBasedStateMachine):
