@@ -169,5 +169,5 @@ def cut(kind: str, seed: int) -> Outcome:
         left = survivors(file.image[:place], books, model)
         if left is None:
             return Outcome(opened=False, appended=False)
-        go_on(file.image[:place], left, stale=file.image)
+        go_on(file.image[:place], left)
     return Outcome(opened=True, appended=True)
