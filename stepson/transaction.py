@@ -26,7 +26,7 @@ from crc32c import crc32c
 from stepson.block import Array, Samples, Steps, gather_small
 from stepson.chunk import Chunk
 from stepson.encoder import Encoder
-from stepson.errors import WriterError
+from stepson.errors import FormatError, WriterError
 from stepson.growth import Growth
 from stepson.index import Column, Entries
 from stepson.opening import Header, Opened, Table, Totals
@@ -153,12 +153,16 @@ class Appender:
         """Go on after the last COMMIT of a file: pad, and note who opened it.
 
         Raises:
+            FormatError: COMMIT and TABLE contradict each other.
             WriterError: the sink failed.
         """
         size = opened.size
         commit, header, schema = opened.tail.commit, opened.header, opened.schema
         table, roots = opened.instead.settled(opened.table, opened.tree.roots, commit)
         made = cls(sink, header, schema, commit, table, roots, size=size, **options)
+        last = made._growth.last
+        if (commit.frames, commit.end_step) != (last[Column.FRAMES], last[Column.END]):
+            raise FormatError("a COMMIT contradicts its TABLE", offset=commit.offset)
         if size % ALIGNMENT:
             made._guard(lambda: sink.write([bytes(-size % ALIGNMENT)]))
             made.size = padded(size)
