@@ -1,6 +1,6 @@
 """Independent runs that were opened together: a folder, a glob, a list."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
@@ -13,7 +13,7 @@ from stepson.errors import FormatError, SchemaError, TornError
 from stepson.joined import Joined
 from stepson.lineage import sort_chains, strangers
 from stepson.member import Known, Member, Shelf, SourceOf
-from stepson.names import Name, Named, PathLike, find
+from stepson.names import Name, Named
 from stepson.opening import open_named
 from stepson.picture import composition, size_text, table_text, time_text
 from stepson.seams import mention
@@ -170,7 +170,7 @@ class Ensemble(Sequence[Trajectory]):
 
 
 def assemble(
-    given: PathLike | Iterable[PathLike],
+    found: Sequence[Named],
     source_of: SourceOf,
     *,
     join: bool | None = None,
@@ -179,7 +179,7 @@ def assemble(
     """Look at each file once, and sort them into runs.
 
     Args:
-        given: a file, a URL, a glob, a folder, or a list of these.
+        found: of `stepson.names.find`.
         source_of: opens a file.
         join: None: files are joined by the parents that they name; True: all into one run;
             False: each file is a run.
@@ -192,7 +192,7 @@ def assemble(
         FormatError: a file is no `.son`, or nothing is there.
         SchemaError: files that cannot be opened together, or not be joined.
     """
-    members, notes = _look(find(given), source_of)
+    members, notes = _look(found, source_of)
     chains, more = sort_chains(members, join)
     runs = [_run(chain, source_of) for chain in chains]
     notes += more

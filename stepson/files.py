@@ -21,7 +21,7 @@ from stepson.errors import (
 from stepson.follow import Follower
 from stepson.heading import atomic_numbers, new_header, new_metadata, program
 from stepson.lock import Newborn, lock, sweep, unlock
-from stepson.names import PathLike, expand, is_pattern
+from stepson.names import PathLike, expand, find, is_pattern
 from stepson.opening import READ_COMPATIBLE, Header, open_named
 from stepson.records import MAJOR
 from stepson.schema import Field, Schema, as_fields
@@ -141,7 +141,7 @@ def open(
         if mode != "r" or follow or options:
             raise SchemaError(_one_only(mode, follow, options))
         source_of = partial(_source, storage_options=storage_options)
-        found = assemble(path, source_of, join=join, strict=strict)
+        found = assemble(find(path, storage_options), source_of, join=join, strict=strict)
         for remark in found.remarks:
             warnings.warn(remark, SeriesWarning, stacklevel=2)
         return found.runs[0].open() if len(found) == 1 and join is not False else found
@@ -172,7 +172,7 @@ def open_many(
         SeriesWarning: as `open`.
     """
     source_of = partial(_source, storage_options=storage_options)
-    found = assemble(path, source_of, join=join, strict=strict)
+    found = assemble(find(path, storage_options), source_of, join=join, strict=strict)
     for remark in found.remarks if warn else ():
         warnings.warn(remark, SeriesWarning, stacklevel=2)
     return found

@@ -3,14 +3,14 @@
 A name that exists is a file, whatever signs are in it; otherwise ``*``, ``?`` and ``[``
 make it a glob. A folder stands for every ``.son`` below it, and so does a folder that a
 glob matches. Only what a glob or a folder brought may be left out when it turns out to be
-no trajectory: a file that was named must be one. Signs in a URL mean nothing.
+no trajectory: a file that was named must be one. In a URL only ``*`` makes a glob.
 """
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stepson.errors import FormatError, SchemaError
 
@@ -32,8 +32,14 @@ class Named(NamedTuple):
     """Short, and unlike all others: ``production/00``."""
 
 
-def find(given: PathLike | Iterable[PathLike]) -> list[Named]:
+def find(
+    given: PathLike | Iterable[PathLike], storage_options: Mapping[str, Any] | None = None
+) -> list[Named]:
     """All files that are meant, in the order given, sorted within each folder and glob.
+
+    Args:
+        given: a name, or several.
+        storage_options: of the file system of URLs.
 
     Raises:
         FormatError: a folder or a glob without any file.
@@ -43,22 +49,26 @@ def find(given: PathLike | Iterable[PathLike]) -> list[Named]:
     entries = _list([given] if single else given)
     found: list[tuple[Name, bool]] = []
     for entry in entries:
-        matches, asked = expand(entry), not is_pattern(entry)
+        matches, asked = expand(entry, storage_options), not is_pattern(entry)
         if not matches:
             raise FormatError(_nothing(entry))
         found += [(each, asked) for each in matches]
-    root = entries[0] if single and Path(entries[0]).is_dir() else None
+    root = entries[0] if single and _is_folder(entries[0]) else None
     known = labels([where for where, _ in found], root)
     return [Named(*each, label) for each, label in zip(found, known, strict=True)]
 
 
-def expand(entry: PathLike) -> list[Name]:
+def expand(entry: PathLike, storage_options: Mapping[str, Any] | None = None) -> list[Name]:
     """The files that one name stands for; a name that is no pattern stands for itself."""
     text = os.fspath(entry)
     if not text:
         raise FormatError("an empty name; give a file, a glob or a folder")
     if not is_pattern(entry):
         return [text if "://" in text else Path(text)]
+    if "://" in text:
+        from stepson.remote import match_url
+
+        return list(match_url(text, storage_options))
     if Path(text).is_dir():
         return list(_below(Path(text)))
     found: list[Name] = []
@@ -87,9 +97,13 @@ def is_pattern(entry: PathLike) -> bool:
     """Whether it is a folder, or a glob and not the name of a file."""
     text = os.fspath(entry)
     if "://" in text:
-        return False
+        return "*" in text
     path = Path(text)
     return path.is_dir() or (glob.has_magic(text) and not os.path.lexists(path))
+
+
+def _is_folder(entry: PathLike) -> bool:
+    return "://" not in os.fspath(entry) and Path(entry).is_dir()
 
 
 def _below(folder: Path) -> list[Path]:
@@ -103,7 +117,7 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _nothing(entry: PathLike) -> str:
-    if Path(entry).is_dir():
+    if _is_folder(entry):
         return f"{entry} is a folder without any {SUFFIX} file"
     return f"{entry}: no such file, and nothing matches it as a glob"
 

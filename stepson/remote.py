@@ -36,7 +36,7 @@ from stepson.scan import read_record
 from stepson.source import EDGE, MAX_EDGE, Bytes, Followed, LocalFile
 from stepson.transport import Passing, Reply, Transport, insist, transport_for
 
-__all__ = ["RemoteFile", "open_url"]
+__all__ = ["RemoteFile", "match_url", "open_url"]
 
 START = EDGE
 TAIL = MAX_EDGE
@@ -67,6 +67,22 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> Foll
     if isinstance(transport, Path):
         return LocalFile(transport)
     return RemoteFile(transport)
+
+
+def match_url(pattern: str, storage_options: Mapping[str, Any] | None = None) -> list[str]:
+    """The URLs that a URL with ``*`` in it matches, sorted.
+
+    Raises:
+        RemoteError: the file system cannot list them.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        system, path = url_to_fs(pattern, **(storage_options or {}))
+        found = [str(system.unstrip_protocol(each)) for each in system.glob(path)]
+    except (OSError, ImportError, ValueError, NotImplementedError) as error:
+        raise RemoteError(pattern, f"cannot be listed: {error}") from error
+    return sorted(found)
 
 
 @cache

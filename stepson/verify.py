@@ -98,6 +98,7 @@ def verify(
         if error is not None:
             check.between(earlier, this, error)
         check.transaction(this)
+        check.names(this, last)
         if on_progress is not None:
             on_progress(this.end, opened.tail.valid_until)
     result = check.result
@@ -111,6 +112,8 @@ def verify(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DamageWarning)  # what it tells is listed
             _check_index(opened, result)
+            for error in opened.damages:  # of what opening and the index went around
+                _add(result, error)
     return result
 
 
@@ -120,6 +123,8 @@ def _moved(opened: Opened) -> Damage | None:
     last = next(commits_before(opened.source, size, opened.header.uuid), None)
     if opened.tail.sealed or last is None or last.place < end or not last.shift:
         return None
+    if last.commit.commits <= opened.tail.commit.commits:
+        return None  # a copy of what counts already
     how = f"{abs(last.shift)} bytes are {'missing' if last.shift < 0 else 'too many'}"
     what = f"{how} from here on, what is behind them is not read"
     first, past = opened.tail.commit.end_step, last.commit.end_step
@@ -165,6 +170,16 @@ class _Check:
             size = this.place - this.start
             named = [Damage(what, this.start, size, None, first, last)]
         self.result.damages += named
+
+    def names(self, this: Placed, last: Commit) -> None:
+        """A COMMIT must name the one SCHEMA and the one METADATA."""
+        commit = this.commit
+        if (commit.schema, commit.metadata) != (last.schema, last.metadata):
+            what = "a COMMIT names another SCHEMA or METADATA"
+            first, end = _steps(commit)
+            self.result.damages.append(
+                Damage(what, this.place, COMMIT_SIZE, None, first, end)
+            )
 
     def between(self, earlier: Placed | None, this: Placed, error: FormatError) -> None:
         """Name a break of the chain, and check what stands in it."""

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 import stepson
-from stepson import Ensemble, FormatError, SchemaError, SeriesWarning, Trajectory
+from stepson import (
+    Ensemble,
+    FormatError,
+    RemoteError,
+    SchemaError,
+    SeriesWarning,
+    Trajectory,
+)
 from stepson.names import labels
 from tests.stepson.files import create, frame, steps_of, write
 
@@ -263,3 +270,20 @@ def test_urls(tmp_path: Path) -> None:
     assert np.array_equal(
         stepson.open([*names[:1], tmp_path / "a.son"], join=True).steps, traj.steps
     )
+
+
+def test_a_glob_of_urls(tmp_path: Path) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    files = MemoryFileSystem()
+    for i in range(3):
+        path = tmp_path / f"{i}.son"
+        write(path, [range(10)])
+        files.pipe(f"/globbed/{i}/md.son", path.read_bytes())
+    found = stepson.open_many("memory://globbed/*/md.son")
+    assert found.names == ("0", "1", "2")
+    assert [len(run) for run in found] == [5, 5, 5]
+    with pytest.raises(FormatError, match="nothing matches"):
+        stepson.open("memory://globbed/*/other.son")
+    with pytest.raises(RemoteError, match="cannot be listed"):
+        stepson.open("nonsense://*.son")

@@ -1,12 +1,16 @@
 """Verification lists facts, goes on behind a break, and tells copies from data."""
 
+from dataclasses import replace
+from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import stepson
-from stepson.records import RecordType
+from stepson.errors import DamageWarning
+from stepson.records import Commit, RecordType, pack_head, pack_map
 from stepson.scan import Record
 from stepson.source import Bytes
 from stepson.trajectory import Trajectory
@@ -177,3 +181,38 @@ def test_random_flips_are_found_where_they_are(data: bytes) -> None:
         for each in damages:
             assert each.offset is not None
             assert record.offset <= each.offset <= place < each.offset + each.bytes
+
+
+def test_a_commit_that_names_another_schema(data: bytes) -> None:
+    """Only whoever goes along the chain can see it: opening reads the last COMMIT."""
+    places = [r.offset for r in of_kind(data, RecordType.COMMIT)]
+    lying, uuid = bytearray(data), Trajectory(Bytes(data)).opened.header.uuid
+    for before, place in pairwise(places):
+        commit = Commit.unpack(bytes(lying[place : place + 256]), place, uuid)
+        chain = sha256(lying[before : before + 256]).digest()
+        names = commit.schema if place == places[3] else commit.metadata
+        lying[place : place + 256] = replace(commit, chain=chain, metadata=names).pack()
+    end = places[-1] + 256  # FOOTER has another digest in it
+    (damage,) = found(bytes(lying[:end])).damages
+    assert damage.what == "a COMMIT names another SCHEMA or METADATA"
+    assert damage.offset == places[3]
+
+
+def test_a_table_that_lies_behind_right_checksums(data: bytes) -> None:
+    """Opening goes around it; deep verification says so."""
+    table = of_kind(data, RecordType.TABLE)[-1]
+    content = {**table.map, "entries": {**table.map["entries"], "frames": "many"}}
+    packed = pack_map(content, "TABLE")
+    lying = bytearray(data)
+    head = pack_head(RecordType.TABLE, packed, 0, table.prefix.sequence)
+    assert len(head) <= table.prefix.length
+    lying[table.offset : table.end] = head.ljust(table.prefix.length, b"\0")
+    with pytest.warns(DamageWarning):
+        result = found(bytes(lying), deep=True)
+    assert table.offset in {each.offset for each in result.damages}
+
+
+def test_a_copy_of_a_commit_in_the_tail_is_no_loss(data: bytes) -> None:
+    commit = of_kind(data, RecordType.COMMIT)[-1]
+    copied = data + data[commit.offset : commit.offset + 256]
+    assert found(copied).ok
