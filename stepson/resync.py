@@ -65,6 +65,7 @@ def pieces(
             was interrupted left its length, and what follows stands within it.
     """
     last: Record | None = None
+    start = max(start, 0)  # a COMMIT may lie about it
     while start < end:
         found = _piece(source, start, end)
         if isinstance(found, Hole) and found.kind is None and last is not None:
