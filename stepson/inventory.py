@@ -15,7 +15,7 @@ Nothing is decoded. Memory is about 200 bytes for each block.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -104,16 +104,9 @@ class Inventory:
         self._doubt.moved |= shift != this.shift
         self._shift = this.shift
         for piece in pieces(self.source, start, this.place, careful=True):
-            if isinstance(piece, Record) and piece.prefix.type == RecordType.BLOCK:
-                for each in dict.fromkeys((shift, this.shift)):
-                    self._doubt_of(piece, each)
-            self._take(piece, certain=piece_start(piece) >= this.start)
+            certain = piece_start(piece) >= this.start
+            self._take(piece, certain=certain, shifts={shift, this.shift})
         self.items.append(Item(this.place, "end"))
-
-    def _doubt_of(self, block: Record, shift: int) -> None:
-        """Note a block that is here, under the offset that it had."""
-        if self._doubt is not None:
-            self._doubt.seen[block.offset - shift] = len(self.items)
 
     def rest(self, start: int, stop: int, done: int) -> None:
         """Take what stands between the last COMMIT that is sound and a FOOTER.
@@ -148,14 +141,15 @@ class Inventory:
                 self._block(piece, certain=False)
         self.items.append(Item(stop, "end"))
 
-    def _take(self, piece: Record | Hole, *, certain: bool) -> None:
+    def _take(
+        self, piece: Record | Hole, *, certain: bool, shifts: Iterable[int] = ()
+    ) -> None:
         if isinstance(piece, Hole):
             self._hole(piece)
             return
         kind = piece.prefix.type
         if kind == RecordType.BLOCK:
-            self._doubt_of(piece, self._shift)
-            self._block(piece, certain)
+            self._block(piece, certain, {self._shift, *shifts})
         elif kind == RecordType.CHECKPOINT:
             self._checkpoint(piece, certain)
         elif kind == RecordType.SCALARS:
@@ -176,7 +170,8 @@ class Inventory:
         if hole.kind in (None, RecordType.BLOCK):
             self._hollow = hole.start
 
-    def _block(self, record: Record, certain: bool) -> None:
+    def _block(self, record: Record, certain: bool, shifts: Iterable[int] = ()) -> None:
+        """Take a block; `shifts` are how far it may have moved from where it was."""
         try:
             block = Block(record, self.schema)
             chunks = block.chunks
@@ -193,6 +188,8 @@ class Inventory:
             if numbered[id(each.info)] in bad:
                 actual = bad[numbered[id(each.info)]]
                 self.damages.append(chunk_damage(block, each.info, actual))
+        if self._doubt is not None:
+            self._doubt.seen |= {place - each: len(self.items) for each in shifts}
         self.items.append(Item(place, "block", block.first, block.end, certain))
 
     def _checkpoint(self, record: Record, certain: bool) -> None:
