@@ -15,6 +15,7 @@ what readers see. Implements ``spec/son-1.md`` 2.10, 2.11, 3.
 
 import os
 import socket
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from crc32c import crc32c
 from stepson.block import Array, Samples, Steps, gather_small
 from stepson.chunk import Chunk
 from stepson.encoder import Encoder
-from stepson.errors import FormatError, WriterError
+from stepson.errors import DamageWarning, FormatError, WriterError
 from stepson.growth import Growth
 from stepson.index import Column, Entries
 from stepson.opening import Header, Opened, Table, Totals
@@ -286,14 +287,22 @@ class Appender:
         self._index = self.record(RecordType.INDEX, record.to_map())
 
     def _write_scalars(self) -> int:
-        """Write the small fields of what waits once more, contiguous; 0 for none."""
+        """Write the small fields of what waits once more, contiguous; 0 for none.
+
+        A block that has been damaged on the disk meanwhile must not stop a run.
+        """
         waiting = self._growth.waiting
         blocks = [int(row[Column.RECORD]) for row in waiting if row[Column.RECORD]]
         if not self.schema.has_per_atom or not blocks:
             return 0
-        samples = self._guard(
-            lambda: gather_small(self.sink, self.schema, blocks, self.size)
-        )
+        try:
+            samples = self._guard(
+                lambda: gather_small(self.sink, self.schema, blocks, self.size)
+            )
+        except FormatError as error:
+            what = f"{self._name}: {error}; its small fields are not copied"
+            warnings.warn(what, DamageWarning, stacklevel=2)
+            return 0
         content, parts = Encoder(self.schema, verify=self._verify).pack(samples)
         self._scalars = self.record(RecordType.SCALARS, content, parts)
         return self._scalars

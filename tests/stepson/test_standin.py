@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import stepson
-from stepson.errors import DamageWarning, FormatError, StepsonError
+from stepson.errors import DamagedError, DamageWarning, FormatError, StepsonError
 from stepson.index import Column, Entries, IndexRecord
 from stepson.records import RecordType
 from stepson.scan import read_commit, read_record
@@ -215,3 +215,29 @@ def test_a_damaged_checkpoint_names_one_that_is_sound(tmp_path: Path) -> None:
         traj.checkpoint()
     assert caught.value.offset == points[-1].offset
     assert traj.checkpoint(18)["i"] == 4
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_a_block_damaged_meanwhile_does_not_stop_the_writer(
+    tmp_path: Path, threaded: bool
+) -> None:
+    path = tmp_path / "md.son"
+    writer = create(path, commit="manual", threaded=threaded)
+    for step in range(0, 40, 2):
+        writer.append(step, **frame(step))
+        if step % 10 == 8:
+            writer.commit()
+    block = next(r for r in records(path.read_bytes()) if r.prefix.type == RecordType.BLOCK)
+    place = block.payload + block.map["chunks"][0]["offset"]
+    path.write_bytes(flipped(path.read_bytes(), place))
+    with pytest.warns(DamageWarning, match="its small fields are not copied"):
+        writer.close()
+    with stepson.open(path) as traj:
+        assert traj.sealed
+        (damage,) = traj.verify(deep=True).damages
+        assert damage.offset == place
+        assert traj["positions"][:].shape[0] == traj["positions"].shape[0]
+        good = traj["energy"][len(traj["energy"]) // 2 :]
+        assert np.isfinite(good).all()
+        with pytest.raises(DamagedError):
+            traj["energy"][0]
