@@ -22,7 +22,7 @@ from gkflux.pooling import FluxFile, join, microcanonical, refuse_different, ref
 from gkflux.runs import Chunk, Run
 from gkflux.stored_units import factor
 from stepson.errors import FormatError
-from stepson.names import expand
+from stepson.series.names import expand
 
 __all__ = ["find_files", "trajectory_runs"]
 

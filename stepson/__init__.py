@@ -1,7 +1,6 @@
 """Append-only, compressed, indexed trajectories that survive any crash."""
 
 from stepson.column import Column
-from stepson.ensemble import Ensemble
 from stepson.errors import (
     ConversionError,
     DamagedError,
@@ -18,9 +17,10 @@ from stepson.errors import (
 )
 from stepson.files import create, open, open_many
 from stepson.frame import Frame
-from stepson.recover import Recovery, recover
+from stepson.recovery.recover import Recovery, recover
 from stepson.schema import Field
 from stepson.seams import Gap, Overlap
+from stepson.series.ensemble import Ensemble
 from stepson.trajectory import Trajectory
 from stepson.writer import Writer
 

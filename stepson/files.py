@@ -9,7 +9,6 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 
 from numpy.typing import ArrayLike
 
-from stepson.ensemble import Ensemble, assemble
 from stepson.errors import (
     FormatError,
     SchemaError,
@@ -21,10 +20,11 @@ from stepson.errors import (
 from stepson.follow import Follower
 from stepson.heading import atomic_numbers, new_header, new_metadata, program
 from stepson.lock import Newborn, lock, sweep, unlock
-from stepson.names import PathLike, expand, find, is_pattern
 from stepson.opening import READ_COMPATIBLE, Header, open_named
 from stepson.records import MAJOR
 from stepson.schema import Field, Schema, as_fields
+from stepson.series.ensemble import Ensemble, assemble
+from stepson.series.names import PathLike, expand, find, is_pattern
 from stepson.source import Followed, LocalFile, LocalSink, Sink
 from stepson.trajectory import Trajectory
 from stepson.transaction import Appender

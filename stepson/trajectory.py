@@ -28,7 +28,7 @@ __all__ = ["Trajectory"]
 class Trajectory:
     """A file as of the moment it was opened; `stepson.open` makes one.
 
-    Files that continue one another make one as well, a `stepson.joined.Joined`.
+    Files that continue one another make one as well, a `stepson.series.joined.Joined`.
     """
 
     gaps: tuple[Gap, ...] = ()

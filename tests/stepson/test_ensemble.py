@@ -18,7 +18,7 @@ from stepson import (
     SeriesWarning,
     Trajectory,
 )
-from stepson.names import labels
+from stepson.series.names import labels
 from tests.stepson.files import create, frame, steps_of, write
 
 

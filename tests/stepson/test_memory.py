@@ -10,7 +10,7 @@ import pytest
 import stepson
 from stepson.ahead import LAST_WINDOW
 from stepson.reader import KEPT_BYTES
-from stepson.remote import KEPT
+from stepson.remote.file import KEPT
 from tests.stepson.servers import http_server
 
 ROOT = Path(__file__).parents[2]

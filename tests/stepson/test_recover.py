@@ -19,7 +19,7 @@ from stepson.errors import (
     WriterError,
 )
 from stepson.records import RecordType
-from stepson.recover import Recovery, recover
+from stepson.recovery.recover import Recovery, recover
 from stepson.scan import Record, read_commit
 from stepson.source import Bytes
 from stepson.trajectory import Trajectory

@@ -17,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stepson
-from stepson import DamagedError, FormatError, RemoteError, SchemaError, WriterError, remote
+from stepson import DamagedError, FormatError, RemoteError, SchemaError, WriterError
 from stepson.errors import StepsonError
 from stepson.files import start
 from stepson.opening import Header
-from stepson.remote import RemoteFile
+from stepson.remote import file as remote_file
+from stepson.remote.file import EXPECTED, KEPT, RemoteFile
+from stepson.remote.transport import Reply
 from stepson.schema import Schema
-from stepson.transport import Reply
 from tests.stepson.files import FIELDS, Memory, check_content, frame, steps_of
 from tests.stepson.servers import Files, http_server
 
@@ -64,7 +65,7 @@ def server() -> Iterator[Files]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stepson.transport.WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr("stepson.remote.transport.WAITS", (0.01, 0.01, 0.01))
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +183,7 @@ def test_a_stream_reads_ahead(server: Files, large: Path) -> None:
         assert max(each.sent for each in server.asked) <= 2**23
         assert server.sent < 1.02 * large.stat().st_size
         assert len(server.asked) < 40
-        assert held(traj) <= remote.KEPT + remote.EXPECTED
+        assert held(traj) <= KEPT + EXPECTED
 
 
 def held(traj: stepson.Trajectory) -> int:
@@ -487,8 +488,8 @@ def test_any_order_of_reads(actions: list[tuple[str, list[tuple[int, int]]]]) ->
     with pytest.MonkeyPatch.context() as patch:
         names = ("START", "TAIL", "GAP", "LARGEST", "SMALLEST", "KEPT", "EXPECTED")
         for name, value in zip(names, (300, 700, 100, 1500, 200, 6000, 4000), strict=True):
-            patch.setattr(remote, name, value)
-        patch.setattr(remote, "BACKWARDS", (1500, 1500))
+            patch.setattr(remote_file, name, value)
+        patch.setattr(remote_file, "BACKWARDS", (1500, 1500))
         transport = Plain(NOISE)
         file = RemoteFile(transport)
         for action, ranges in actions:

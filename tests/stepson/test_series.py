@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 import stepson
 from stepson import Field, FormatError, SchemaError, SeriesWarning, TornError, Trajectory
 from stepson.errors import StepsonError
-from stepson.lineage import sort_chains
-from stepson.member import Member
 from stepson.opening import Header
 from stepson.schema import Schema
+from stepson.series.lineage import sort_chains
+from stepson.series.member import Member
 from stepson.table import Totals
 from tests.stepson.files import FIELDS, check_content, create, flipped, frame
 

@@ -47,7 +47,7 @@ def command(files: tuple[Path | str, ...], as_json: bool, terminal: Terminal) ->
 def _facts(files: tuple[Path | str, ...]) -> dict[str, Any]:
     """Of one file, or of the runs that there are."""
     import stepson
-    from stepson.names import is_pattern
+    from stepson.series.names import is_pattern
     from stepson_cli.facts import facts
     from stepson_cli.views.ensemble import overview_facts
 

@@ -30,7 +30,7 @@ def command(file: Path | str, deep: bool, as_json: bool, terminal: Terminal) -> 
     leaves them, are no damage.
     """
     import stepson
-    from stepson.names import is_pattern
+    from stepson.series.names import is_pattern
     from stepson_cli.progress import reading
     from stepson_cli.views.verify import verdict, verdict_facts
 

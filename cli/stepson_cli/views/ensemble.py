@@ -12,7 +12,7 @@ from stepson_cli.facts import Facts
 from stepson_cli.quantities import count, plural, simulated, size
 
 if TYPE_CHECKING:
-    from stepson.ensemble import Ensemble, Run
+    from stepson.series.ensemble import Ensemble, Run
 
 __all__ = ["overview", "overview_facts"]
 

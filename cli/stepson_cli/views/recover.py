@@ -12,7 +12,7 @@ from stepson_cli.views.damages import span
 from stepson_cli.views.damages import table as damage_table
 
 if TYPE_CHECKING:
-    from stepson.recovery import Range, Recovery
+    from stepson.recovery.result import Range, Recovery
 
 __all__ = ["report"]
 
@@ -20,7 +20,7 @@ SHOWN = 6
 
 
 def report(done: "Recovery") -> RenderableType:
-    """Draw what `stepson.recover` returned."""
+    """Draw what `stepson.recovery.recover` returned."""
     parts: list[RenderableType] = [_head(done), "", _fields(done)]
     notes = [Text(each, style) for each, style in _notes(done)]
     if notes:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from stepson.errors import SchemaError
-from stepson.member import Member
 from stepson.picture import composition
 from stepson.schema import Cadence, Field, Schema
+from stepson.series.member import Member
 
 __all__ = ["Agreed", "agree", "differences"]
 

@@ -10,13 +10,13 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from stepson.errors import FormatError, SchemaError, TornError
-from stepson.joined import Joined
-from stepson.lineage import sort_chains, strangers
-from stepson.member import Known, Member, Shelf, SourceOf
-from stepson.names import Name, Named
 from stepson.opening import open_named
 from stepson.picture import composition, size_text, table_text, time_text
-from stepson.seams import mention
+from stepson.series.borders import mention
+from stepson.series.joined import Joined
+from stepson.series.lineage import sort_chains, strangers
+from stepson.series.member import Known, Member, Shelf, SourceOf
+from stepson.series.names import Name, Named
 from stepson.trajectory import Trajectory
 
 __all__ = ["Ensemble", "Run", "assemble"]
@@ -179,7 +179,7 @@ def assemble(
     """Look at each file once, and sort them into runs.
 
     Args:
-        found: of `stepson.names.find`.
+        found: of `stepson.series.names.find`.
         source_of: opens a file.
         join: None: files are joined by the parents that they name; True: all into one run;
             False: each file is a run.

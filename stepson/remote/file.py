@@ -32,9 +32,9 @@ from typing import Any, NamedTuple
 
 from stepson.errors import FormatError, RemoteError
 from stepson.records import COMMIT_SIZE, MAGIC_SIZE, Commit, RecordType
+from stepson.remote.transport import Passing, Reply, Transport, insist, transport_for
 from stepson.scan import read_record
 from stepson.source import EDGE, MAX_EDGE, Bytes, Followed, LocalFile
-from stepson.transport import Passing, Reply, Transport, insist, transport_for
 
 __all__ = ["RemoteFile", "match_url", "open_url"]
 

@@ -12,10 +12,10 @@ import numpy as np
 from stepson.errors import SchemaError
 from stepson.frame import Frame
 from stepson.index import Column as Place
-from stepson.member import Member, Shelf, SourceOf
 from stepson.opening import Totals
-from stepson.seams import find_gaps, find_overlaps, mention
-from stepson.series import Series
+from stepson.series.borders import find_gaps, find_overlaps, mention
+from stepson.series.member import Member, Shelf, SourceOf
+from stepson.series.reader import Series
 from stepson.trajectory import Trajectory
 from stepson.verify import Verification
 

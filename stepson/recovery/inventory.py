@@ -24,10 +24,10 @@ from stepson.damage import Damage
 from stepson.errors import FormatError
 from stepson.findings import break_damage, chunk_damage, hole_damage
 from stepson.index import Column, Entries, IndexRecord, roots_from_list
-from stepson.items import Item, in_order, without_torn_checkpoints
 from stepson.records import MAGIC_SIZE, RecordType
+from stepson.recovery.items import Item, in_order, without_torn_checkpoints
+from stepson.recovery.salvage import Filler
 from stepson.resync import Hole, Placed, bad_chunks, chain, is_whole, pieces
-from stepson.salvage import Filler
 from stepson.scan import Record
 from stepson.schema import Schema
 from stepson.source import Source

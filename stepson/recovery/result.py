@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stepson.basis import Basis
 from stepson.block import Block, Steps
 from stepson.damage import Damage
-from stepson.inventory import Inventory
-from stepson.items import Item
-from stepson.salvage import Kept, irregular, lost_block, salvage
+from stepson.recovery.basis import Basis
+from stepson.recovery.inventory import Inventory
+from stepson.recovery.items import Item
+from stepson.recovery.salvage import Kept, irregular, lost_block, salvage
 from stepson.scan import read_record
 from stepson.schema import Field
 from stepson.source import Source
@@ -23,7 +23,7 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class Recovery:
-    """What `stepson.recover` returns."""
+    """What `stepson.recovery.recover` returns."""
 
     source: Path
     target: Path

@@ -26,10 +26,10 @@ from itertools import pairwise
 
 from stepson.errors import FormatError, SchemaError
 from stepson.index import Column
-from stepson.member import Member, Shelf
 from stepson.opening import Opened
 from stepson.records import Commit
 from stepson.scan import read_commit
+from stepson.series.member import Member, Shelf
 
 __all__ = ["Chains", "sort_chains", "strangers"]
 

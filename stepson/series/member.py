@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from stepson.errors import FormatError
 from stepson.index import Column
-from stepson.names import Name, Named
 from stepson.opening import Header, Opened, Totals, open_named
 from stepson.reader import Reader
 from stepson.schema import Schema
+from stepson.series.names import Name, Named
 from stepson.source import Source
 from stepson.tree import Lazy
 

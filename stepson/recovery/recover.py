@@ -1,9 +1,9 @@
 """Everything sound of a damaged file, as a new file.
 
-Theory of operation. `stepson.inventory` reads the file once and lists what is sound. The
-fields of the new file follow from that, then everything is copied: chunks as they stand,
-without decoding them, so a sample of the new file is bit for bit that of the old one, and
-the largest error of a bounded chunk stays known.
+Theory of operation. `stepson.recovery.inventory` reads the file once and lists what is
+sound. The fields of the new file follow from that, then everything is copied: chunks as
+they stand, without decoding them, so a sample of the new file is bit for bit that of the
+old one, and the largest error of a bounded chunk stays known.
 
 Nothing sound is dropped and nothing is invented. Where a whole block is lost, its frames
 are missing, and the steps tell. Where a frame has lost some of its fields and kept others,
@@ -32,13 +32,14 @@ from uuid import uuid4
 
 import numpy as np
 
-from stepson.basis import Basis, find_basis
-from stepson.copying import Copier
 from stepson.errors import FormatError, SchemaError, WriterError
-from stepson.inventory import Inventory, take_stock
+from stepson.heading import program
 from stepson.lock import Newborn
 from stepson.opening import Header, open_named
-from stepson.recovery import Recovery, losses
+from stepson.recovery.basis import Basis, find_basis
+from stepson.recovery.copying import Copier
+from stepson.recovery.inventory import Inventory, take_stock
+from stepson.recovery.result import Recovery, losses
 from stepson.schema import Field, Schema
 from stepson.source import LocalFile, Source
 
@@ -193,11 +194,9 @@ def _copy(
     report: Callable[[int], None],
 ) -> Recovery:
     """Write the new file under its hidden name."""
-    from stepson import __version__
-
     parent = None if basis.header is None else basis.header.parent
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    header = Header(uuid4().bytes, created, f"stepson {__version__}", parent=parent)
+    header = Header(uuid4().bytes, created, program(), parent=parent)
     metadata = {**basis.metadata, "recovered": _told(draft, basis)}
     copier = Copier(newborn.sink, header, schema, metadata, data, found, str(newborn.path))
     size = data.size

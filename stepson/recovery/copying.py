@@ -8,12 +8,12 @@ from crc32c import crc32c
 from stepson.block import Block
 from stepson.chunk import Chunk
 from stepson.errors import DamagedError, FormatError
-from stepson.inventory import Inventory
-from stepson.items import Item
 from stepson.opening import Header
 from stepson.records import RecordType
-from stepson.recovery import Range, span
-from stepson.salvage import Copy, Kept, frames_of, lost_block, salvage
+from stepson.recovery.inventory import Inventory
+from stepson.recovery.items import Item
+from stepson.recovery.result import Range, span
+from stepson.recovery.salvage import Copy, Kept, frames_of, lost_block, salvage
 from stepson.scan import PIECE, Record, read_record
 from stepson.schema import Schema
 from stepson.source import Buffer, Sink, Source

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepson.agreement import Agreed, agree
 from stepson.batch import Batch, Waiting
 from stepson.index import Column
-from stepson.member import Member, Shelf
 from stepson.reader import Reader
 from stepson.room import room
 from stepson.schema import Schema
+from stepson.series.agreement import Agreed, agree
+from stepson.series.member import Member, Shelf
 
 __all__ = ["Series"]
 

@@ -1,0 +1,1 @@
+"""What is sound of a damaged file, into a new one."""
