@@ -543,7 +543,7 @@ def test_files_that_lie(
     def nothing(data: Any, crc: int = 0) -> int:
         return 0
 
-    for name in ("records", "scan", "transaction", "resync", "verify", "copying"):
+    for name in ("records", "scan", "transaction", "resync", "verify", "recovery.copying"):
         monkeypatch.setattr(f"stepson.{name}.crc32c", nothing)
     monkeypatch.setattr("crc32c.crc32c", nothing)
     path = tmp_path / "made.son"
