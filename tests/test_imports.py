@@ -1,9 +1,13 @@
 """Who may import whom, and what an import may cost."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import stepson
 
 HEAVY = ("torch", "dask", "click", "rich", "ase", "blosc2", "scipy", "matplotlib", "numba")
 
@@ -28,3 +32,11 @@ def test_gkflux_imports_torch_only_when_it_is_used() -> None:
 def test_the_console_starts_without_the_physics() -> None:
     heavy = {"torch", "dask", "ase", "blosc2", "scipy", "matplotlib", "numba", "gkflux"}
     assert not _modules_after("import stepson_cli.main") & heavy
+
+
+def test_the_map_of_the_format_names_every_module() -> None:
+    folder = Path(stepson.__file__).parent
+    modules = {path.stem for path in folder.glob("[!_]*.py")}
+    modules |= {path.parent.name for path in folder.glob("*/__init__.py")}
+    named = set(re.findall(r"`([a-z]+)[/.`]", (folder / "README.md").read_text()))
+    assert modules <= named
