@@ -9,6 +9,7 @@
 #   make slow    the long suites: crashes, kills, calibration
 #   make crashes ten thousand crashes of a writer, each fully checked (about 20 minutes)
 #   make fuzz    files that lie behind right checksums, for MINUTES (5)
+#   make peer    the tests against other programs: an object store, the Kaitai compiler
 #   make bench   every benchmark, as JSON in benchmarks/results/
 #
 # PYTHON picks the interpreter (3.11 to 3.13), VENV the folder of the environment.
@@ -18,10 +19,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check slow crashes fuzz bench help
+.PHONY: demo test check slow crashes fuzz peer bench help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -15
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -16
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/stepson demo -o demo-argon
@@ -40,6 +41,10 @@ slow: $(VENV)/test.stamp
 
 crashes: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/crashes.py
+
+peer: $(VENV)/test.stamp
+	$(INSTALL) --group peer
+	$(BIN)/python -m pytest -m peer
 
 MINUTES ?= 5
 fuzz: $(VENV)/test.stamp
