@@ -194,7 +194,7 @@ class Trajectory:
             self.schema.field(name)
         if frames < 1 or not names:
             raise SchemaError("a stream needs at least one field and one frame a batch")
-        return self._samples.stream(names, frames, start, stop)
+        return self._samples.stream(tuple(dict.fromkeys(names)), frames, start, stop)
 
     @property
     def checkpoint_steps(self) -> list[int]:
