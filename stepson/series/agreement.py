@@ -1,13 +1,15 @@
-"""What files that continue one another have in common: atoms, timestep, fields.
+"""What files that continue one another have in common: system, timestep, fields.
 
-Atoms and timestep must be the same: otherwise steps and columns would change their meaning
-on the way. A field of the whole is one that every file has; its unit, dtype and shape must
-be the same. Cadence and precision may change, since samples are found by their steps:
-where they do, ``every`` is None, and the precision is the widest bound. A field that only
-some files have is no column of the whole; it is still in ``traj.parts``.
+Atoms, masses, boundaries, cell and timestep must be the same: otherwise steps and columns
+would change their meaning on the way, and the metadata of the first file would be wrong for
+the others. A field of the whole is one that every file has; its unit, dtype, shape and
+attributes (a gauge, a formulation) must be the same. Cadence and precision may change,
+since samples are found by their steps: where they do, ``every`` is None, and the precision
+is the widest bound. A field that only some files have is no column of the whole; it is
+still in ``traj.parts``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,7 +21,10 @@ from stepson.picture import composition
 from stepson.schema import Cadence, Field, Schema
 from stepson.series.member import Member
 
-__all__ = ["Agreed", "agree", "differences"]
+__all__ = ["Agreed", "agree", "differences", "split"]
+
+RECOVERED = "every_before_recovery"
+"""The one attribute that changes no meaning: of a field that lost samples."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,35 @@ def agree(members: Sequence[Member]) -> Agreed:
     return Agreed(fields, first.schema.n_atoms, tuple(distinct.values()))
 
 
+def split(chain: Sequence[Member]) -> tuple[list[list[Member]], list[str]]:
+    """Cut a chain in front of each file that does not agree with those before it.
+
+    Returns:
+        the pieces, and for each cut a line that says why.
+    """
+    pieces, notes = [[chain[0]]], []
+    names = set(chain[0].schema.places)
+    for each in chain[1:]:
+        why = _disagreement(pieces[-1][0], names, each)
+        if why is None:
+            pieces[-1].append(each)
+            names &= set(each.schema.places)
+        else:
+            pieces.append([each])
+            names = set(each.schema.places)
+            notes.append(f"{why}: it starts a run of its own, though it names its parent")
+    return pieces, notes
+
+
+def _disagreement(first: Member, names: Set[str], other: Member) -> str | None:
+    """Why a file cannot be read together with others; None: it can."""
+    for what, mine, theirs in differences(first, other):
+        return f"{other.where} has {what} {theirs}, {first.where} has {mine}"
+    if names.isdisjoint(other.schema.places):
+        return f"{other.where} has no field in common with what it continues"
+    return None
+
+
 def differences(first: Member, other: Member) -> list[tuple[str, Any, Any]]:
     """What must be the same and is not: name, of the first, of the other."""
     found: list[tuple[str, Any, Any]] = []
@@ -106,6 +140,7 @@ def differences(first: Member, other: Member) -> list[tuple[str, Any, Any]]:
         found.append(("the atoms", *_atoms(mine, theirs)))
     if None not in (first.timestep, other.timestep) and first.timestep != other.timestep:
         found.append(("the timestep (fs)", first.timestep, other.timestep))
+    found += _of_system(first, other)
     for name in first.schema.places:
         if first.schema is not other.schema and name in other.schema.places:
             a, b = first.schema.field(name), other.schema.field(name)
@@ -113,7 +148,50 @@ def differences(first: Member, other: Member) -> list[tuple[str, Any, Any]]:
                 if getattr(a, key) != getattr(b, key):
                     words = f"field {name!r} with {key}"
                     found.append((words, getattr(a, key), getattr(b, key)))
+            for key in sorted({*a.attributes, *b.attributes} - {RECOVERED}):
+                mine_told, theirs_told = a.attributes.get(key), b.attributes.get(key)
+                if mine_told != theirs_told:
+                    found.append((f"field {name!r} with {key}", mine_told, theirs_told))
     return found
+
+
+def _of_system(first: Member, other: Member) -> Iterator[tuple[str, Any, Any]]:
+    """Differences of masses, boundaries and cell, where both files can be read."""
+    if first.system is None or other.system is None:
+        return
+    for key, words in (("masses", "masses (amu)"), ("pbc", "pbc")):
+        mine, theirs = first.system.get(key), other.system.get(key)
+        if mine is not None and theirs is not None and not _same(mine, theirs):
+            yield words, *_apart(mine, theirs)
+    cells = _cell(first), _cell(other)
+    if not _same(*cells):
+        yield "the cell (Å)", _words(cells[0]), _words(cells[1])
+
+
+def _cell(member: Member) -> Any:
+    """Of the metadata; the name of the field where it is one; None for a cluster."""
+    if "cell" in member.schema.places:
+        return "recorded as a field"
+    return None if member.system is None else member.system.get("cell")
+
+
+def _same(mine: Any, theirs: Any) -> bool:
+    return mine is theirs or bool(np.array_equal(mine, theirs))
+
+
+def _apart(mine: Any, theirs: Any) -> tuple[str, str]:
+    """Two values; of long arrays the first place where they differ."""
+    a, b = np.asarray(mine), np.asarray(theirs)
+    if a.shape != b.shape or a.ndim != 1 or len(a) <= 3:
+        return _words(mine), _words(theirs)
+    place = int(np.flatnonzero(a != b)[0])
+    return f"{a[place]} of atom {place}", f"{b[place]} of atom {place}"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return str(value.tolist()) if value.size <= 9 else f"an array {value.shape}"
+    return "none" if value is None else str(value)
 
 
 def _atoms(mine: Any, theirs: Any) -> tuple[str, str]:

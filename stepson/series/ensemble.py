@@ -12,6 +12,7 @@ import numpy as np
 from stepson.errors import FormatError, SchemaError, TornError
 from stepson.opening import open_named
 from stepson.picture import composition, size_text, table_text, time_text
+from stepson.series.agreement import split
 from stepson.series.borders import mention
 from stepson.series.joined import Joined
 from stepson.series.lineage import sort_chains, strangers
@@ -194,8 +195,11 @@ def assemble(
     """
     members, notes = _look(found, source_of)
     chains, more = sort_chains(members, join)
-    runs = [_run(chain, source_of) for chain in chains]
     notes += more
+    if not (join or strict):
+        chains, more = _agreeing(chains)
+        notes += more
+    runs = [_run(chain, source_of) for chain in chains]
     notes += [f"{run.paths[0]}: {line}" for run in runs for line in _brief(run.remarks)]
     if strict:
         _refuse(members, notes)
@@ -219,6 +223,19 @@ def _look(found: Sequence[Named], source_of: SourceOf) -> tuple[list[Member], li
     if first is not None and not members:
         raise first
     return members, notes
+
+
+def _agreeing(
+    chains: Sequence[Sequence[Member]],
+) -> tuple[list[list[Member]], list[str]]:
+    """Cut chains where files differ: a bad one does not hide the other runs."""
+    pieces: list[list[Member]] = []
+    notes: list[str] = []
+    for chain in chains:
+        found, why = split(chain)
+        pieces += found
+        notes += why
+    return pieces, notes
 
 
 def _run(chain: Sequence[Member], source_of: SourceOf) -> Run:

@@ -134,12 +134,15 @@ class Joined(Trajectory):
     def checkpoint_steps(self) -> list[int]:
         """Steps of the last checkpoints that count, of the last file that has any."""
         for number in range(len(self._files) - 1, -1, -1):
-            limit = self._series.limits[number]
-            found = self.parts[number].checkpoint_steps
-            found = [step for step in found if limit is None or step < limit]
+            found = self._known_checkpoints(number)
             if found:
                 return found
         return []
+
+    def _known_checkpoints(self, number: int) -> list[int]:
+        """Steps of the last checkpoints of a file, as of opening, that count."""
+        limit, steps = self._series.limits[number], self._files[number].checkpoints
+        return [step for step in steps if limit is None or step < limit]
 
     def checkpoint(self, step: int | None = None) -> dict[str, Any]:
         """The state to go on from, with ``"step"`` in it.
@@ -152,13 +155,18 @@ class Joined(Trajectory):
             SchemaError: there is none.
             DamagedError: a checksum fails.
         """
-        refused = SchemaError("there is no checkpoint in these files")
+        which = "" if step is None else f" of step {step}"
+        refused = SchemaError(f"there is no checkpoint{which} in these files")
         for number in range(len(self._files) - 1, -1, -1):
             start, limit = self._series.start(number), self._series.limits[number]
             if step is not None and limit is not None and step >= limit:
                 continue
             # A file may start with the state that it was started from.
             if step is not None and start is not None and step < start - 1:
+                continue
+            # A file that grew has states that were not there when it was opened.
+            newest = max(self._files[number].checkpoints, default=-1)
+            if step is not None and step > newest:
                 continue
             wanted = self._last_checkpoint(number, limit) if step is None else step
             try:
@@ -170,13 +178,12 @@ class Joined(Trajectory):
 
     def _last_checkpoint(self, number: int, limit: int | None) -> int | None:
         """The step of the last checkpoint of a file in front of its limit."""
-        part = self.parts[number]
-        known = [step for step in part.checkpoint_steps if limit is None or step < limit]
+        known = self._known_checkpoints(number)
         if known:
             return known[-1]
-        if limit is None or not part.checkpoint_steps:
+        if limit is None or not self._files[number].checkpoints:
             return None
-        tree = part.opened.tree
+        tree = self.parts[number].opened.tree
         unit = tree.find(Place.END, limit)
         while unit is not None and unit.before[Place.CHECKPOINT_STEP] >= limit:
             unit = tree.find(

@@ -7,7 +7,7 @@ is an error.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -28,6 +28,7 @@ __all__ = ["Known", "Member", "Shelf", "SourceOf"]
 
 KEPT_OPEN = 2
 """Each may hold a block column decoded; a pass is in one, or between two."""
+SYSTEM = ("masses", "pbc", "cell")
 SourceOf = Callable[[Name], Source]
 Array = NDArray[Any]
 
@@ -57,6 +58,10 @@ class Member:
     sealed: bool
     torn_bytes: int
     valid_until: int
+    checkpoints: tuple[int, ...] = ()
+    """Steps of the last two."""
+    system: Mapping[str, Any] | None = None
+    """``masses``, ``pbc`` and ``cell`` where they are told; None: cannot be read."""
 
     @property
     def uuid(self) -> str:
@@ -90,7 +95,7 @@ class Known:
 
     def __init__(self) -> None:
         self._schemas: list[Schema] = []
-        self._numbers: dict[bytes, Array] = {}
+        self._arrays: dict[bytes, Array] = {}
 
     def member(self, named: Named, opened: Opened) -> Member:
         """Keep what is needed of a file.
@@ -100,7 +105,7 @@ class Known:
         """
         reader, commit = Reader(opened), opened.tail.commit
         unit = opened.tree.find(Column.FRAMES, 0) if commit.frames else None
-        numbers, timestep = self._metadata(opened)
+        numbers, timestep, system = self._metadata(opened)
         schema = self._schema(opened.schema)
         return Member(
             where=named.where,
@@ -119,6 +124,8 @@ class Known:
             sealed=opened.tail.sealed,
             torn_bytes=opened.torn_bytes,
             valid_until=opened.tail.valid_until,
+            checkpoints=tuple(step for step, _ in opened.table.checkpoints),
+            system=system,
         )
 
     def _schema(self, schema: Schema) -> Schema:
@@ -128,18 +135,30 @@ class Known:
         self._schemas.append(schema)
         return schema
 
-    def _metadata(self, opened: Opened) -> tuple[Array | None, float | None]:
-        """Numbers and timestep; a damaged METADATA hides no frames."""
+    def _metadata(
+        self, opened: Opened
+    ) -> tuple[Array | None, float | None, Mapping[str, Any] | None]:
+        """Numbers, timestep and system; a damaged METADATA hides no frames."""
         try:
             tree = Lazy(opened.source, opened.metadata)
             numbers, timestep = tree.get("numbers"), tree.get("timestep")
+            system = {key: self._once(tree[key]) for key in SYSTEM if key in tree}
         except FormatError:
-            return None, None
+            return None, None, None
         if isinstance(numbers, np.ndarray) and numbers.shape == (opened.schema.n_atoms,):
-            numbers = self._numbers.setdefault(numbers.tobytes(), numbers)
+            numbers = self._once(numbers)
         else:
             numbers = None
-        return numbers, float(timestep) if isinstance(timestep, (int, float)) else None
+        known = float(timestep) if isinstance(timestep, (int, float)) else None
+        return numbers, known, system
+
+    def _once(self, value: Any) -> Any:
+        """The value, the same object where an array has the same bytes."""
+        if not isinstance(value, np.ndarray):
+            return value
+        found = self._arrays.setdefault(value.tobytes(), value)
+        same = found.dtype == value.dtype and found.shape == value.shape
+        return found if same else value
 
 
 class Shelf:

@@ -180,8 +180,10 @@ class Series:
     ) -> Iterator[Batch]:
         """Batches of samples in order, across the borders of files."""
         waiting = Waiting(self.schema, names, frames)
-        for _, end, i in self._spans:
+        for low, end, i in self._spans:
             end = end if stop is None else min(end, stop)
+            if end <= max(low, -1 if start is None else start):
+                continue  # not opened: nothing of it is asked for
             for batch in self.reader(i).stream(names, frames, start, end):
                 for name in names:
                     waiting.add(name, batch.steps[name], batch[name])

@@ -416,6 +416,32 @@ def test_a_file_may_start_with_the_state_that_it_goes_on_from(tmp_path: Path) ->
         traj.checkpoint(16)
 
 
+def test_checkpoints_are_those_of_the_time_of_opening(tmp_path: Path) -> None:
+    a = part(tmp_path, "a", even(0, 20))
+    part(tmp_path, "b", even(20, 40), a, seal=False)
+    traj = joined(tmp_path, "a", "b")
+    with stepson.open(tmp_path / "b.son", "a") as out:
+        for step in even(40, 60):
+            out.append(step, **frame(step))
+        out.checkpoint({"step": 58})
+    assert traj.checkpoint()["step"] == 38
+    assert traj.checkpoint_steps == [38]
+    with pytest.raises(SchemaError, match="no checkpoint of step 58"):
+        traj.checkpoint(58)
+    assert traj.checkpoint(38)["step"] == 38
+
+
+def test_a_stream_opens_only_files_of_its_range(tmp_path: Path) -> None:
+    a = part(tmp_path, "a", even(0, 20))
+    b = part(tmp_path, "b", even(20, 40), a)
+    part(tmp_path, "c", even(40, 60), b)
+    traj = joined(tmp_path, "a", "b", "c")
+    for name in "ac":
+        (tmp_path / f"{name}.son").unlink()
+    streamed = list(traj.stream("energy", start=20, stop=40))
+    assert [step for batch in streamed for step in batch.steps["energy"]] == even(20, 40)
+
+
 def test_a_state_behind_the_last_frame_says_what_is_missing(tmp_path: Path) -> None:
     """A copy of the parent that was made too early; the child alone would not show it."""
     a = part(tmp_path, "a", even(0, 20))
@@ -490,6 +516,11 @@ def test_strict(tmp_path: Path) -> None:
         joined(tmp_path, "a", "b", strict=True)
 
 
+def with_gauge(gauge: str | None) -> Field:
+    attributes = {} if gauge is None else {"gauge": gauge}
+    return Field("heat_flux", "float64", (3,), "eV Å/fs", every=2, attributes=attributes)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -500,16 +531,48 @@ def test_strict(tmp_path: Path) -> None:
         ({"fields": [Field("energy", "float64", (), "Ry", every=2)]}, "unit Ry"),
         ({"fields": [Field("energy", "float64", (1,), "eV", every=2)]}, "with shape"),
         ({"fields": [Field("other", "float64", (), "eV", every=2)]}, "no field in common"),
+        ({"fields": [with_gauge("lattice")]}, "with gauge lattice, .* has none"),
+        ({"fields": [with_gauge(None)]}, "with gauge None, .* has none"),
+        ({"masses": [18.0, 18.0, 4.0]}, r"masses \(amu\) \[18.0, 18.0, 4.0\], .* has \[1"),
+        ({"pbc": False}, r"pbc \[False, False, False\], .* has \[True"),
+        ({"cell": np.eye(3) * 9}, r"the cell \(Å\) \[\[9.0, .* has \[\[8.0"),
+        ({"cell": None}, r"the cell \(Å\) none, .* has \[\[8.0"),
+        (
+            {"fields": [*FIELDS, Field("cell", "float64", (3, 3), "Å", every=2)]},
+            "recorded as a field, .* has ",
+        ),
     ],
 )
 def test_what_must_agree(tmp_path: Path, change: dict[str, Any], words: str) -> None:
-    a = part(tmp_path, "a", even(0, 20))
-    given = {"numbers": [18] * 3, "fields": FIELDS, "timestep": 4.0, **change}
+    """Where it does not, the files are runs of their own, and it is said."""
+    known = {"numbers": [18] * 3, "timestep": 4.0, "masses": [18.0] * 3}
+    known |= {"cell": np.eye(3) * 8, "fields": [*FIELDS[:2], with_gauge("none")]}
+    stepson.create(tmp_path / "a.son", **known).close()
+    a = stepson.open(tmp_path / "a.son")
+    given = {**known, **change}
+    if len(given["numbers"]) == 2:
+        given["masses"] = [18.0] * 2
     stepson.create(tmp_path / "b.son", parent=a, **given).close()
-    with pytest.raises(SchemaError, match=words) as caught:
-        joined(tmp_path, "a", "b")
-    assert "\n" not in str(caught.value)
+    for options in ({"join": True}, {"strict": True}):
+        with pytest.raises(SchemaError, match=words) as caught:
+            joined(tmp_path, "a", "b", **options)
+        assert "\n" not in str(caught.value)
+    with pytest.warns(SeriesWarning, match=words):
+        assert len(stepson.open_many(tmp_path)) == 2
     assert len(stepson.open([tmp_path / "a.son", tmp_path / "b.son"], join=False)) == 2
+
+
+def test_a_chain_that_breaks_hides_nothing(tmp_path: Path) -> None:
+    """Each piece is a run; an independent run beside it is there as well."""
+    (tmp_path / "x").mkdir()
+    part(tmp_path / "x", "alone", even(0, 10))
+    a = part(tmp_path, "a", even(0, 20))
+    b = part(tmp_path, "b", even(20, 40), a)
+    c = part(tmp_path, "c", even(40, 50), b, cell=np.eye(3))
+    part(tmp_path, "d", even(50, 60), c, cell=np.eye(3))
+    with pytest.warns(SeriesWarning, match=r"c\.son has the cell .* run of its own"):
+        runs = stepson.open_many(tmp_path)
+    assert {run.name: len(run.paths) for run in runs.runs} == {"a": 2, "c": 2, "x/alone": 1}
 
 
 def test_the_same_atoms_in_another_order(tmp_path: Path) -> None:
@@ -519,7 +582,7 @@ def test_the_same_atoms_in_another_order(tmp_path: Path) -> None:
     a = stepson.open(tmp_path / "a.son")
     stepson.create(tmp_path / "b.son", fields=fields, numbers=[8, 14], parent=a).close()
     with pytest.raises(SchemaError, match=r"number 8 at 0, .* number 14 at 0"):
-        joined(tmp_path, "a", "b")
+        joined(tmp_path, "a", "b", join=True)
 
 
 def test_fields_of_some_files_only(tmp_path: Path) -> None:
@@ -545,7 +608,7 @@ def test_fields_of_some_files_only(tmp_path: Path) -> None:
 
 
 def test_what_may_differ(tmp_path: Path) -> None:
-    """Cadence, precision and attributes: the whole says what holds for all."""
+    """Cadence, precision, what recovery notes: the whole says what holds for all."""
     kinds = [(2, None, "none"), (4, 1e-3, "none"), (4, 1e-2, "none")]
     parent, expected = None, []
     for number, (every, precision, gauge) in enumerate(kinds):
@@ -557,7 +620,7 @@ def test_what_may_differ(tmp_path: Path) -> None:
                 "Å",
                 every=every,
                 precision=precision,
-                attributes={"gauge": gauge, "part": number},
+                attributes={"gauge": gauge, "every_before_recovery": number},
             )
         ]
         with create(tmp_path / f"{number}.son", fields=fields, parent=parent) as out:
