@@ -11,6 +11,7 @@ S3, Google and Azure retry and sign by themselves there.
 408, 425, 429 and 5xx, answers that end too early. Anything else is one clear line at once.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -116,28 +117,46 @@ class Http:
         session = await self._system.set_session()
         url = self._system.encode_url(self.url)
         async with session.get(url, headers=headers, **self._options) as answer:
-            size = self._check(answer, start)
+            span = self._check(answer, start, length)
             version = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-            parts, missing = [], length if answer.status == 206 else 0
-            while missing and (part := await answer.content.read(missing)):
+            expected = span.end - span.start
+            parts, missing = [], expected + 1  # one more would be one too many
+            while expected and missing and (part := await answer.content.read(missing)):
                 parts.append(part)
                 missing -= len(part)
-            return Reply(b"".join(parts), size, version)
+        data, size = b"".join(parts), span.size
+        if len(data) != expected:
+            raise Passing(f"{expected} bytes are announced, others came")
+        if size is None and start < 0 and expected == length:
+            size = span.end
+        if size is None and expected < length:
+            # The file ends here, or this is not all that was asked for.
+            size = (await self._get(span.end, 1)).size
+            if size != span.end:
+                raise Passing(f"{expected} bytes came instead of {length}")
+        return Reply(data, size, version)
 
-    def _check(self, answer: Any, start: int) -> int | None:
-        """Refuse what is no part of the file; return the size of the whole."""
+    def _check(self, answer: Any, start: int, length: int) -> "_Part":
+        """Refuse what is not the part that was asked for.
+
+        A server may send less, and says so in ``Content-Range`` alone (RFC 9110, 15.3.7).
+        Taken for the end of the file it would hide what was committed last.
+        """
         status = answer.status
-        begin, size = _content_range(answer.headers.get("Content-Range", ""))
+        part = _content_range(answer.headers.get("Content-Range", ""))
         if status == 206:
-            if start >= 0 and begin not in (None, start):
-                raise RemoteError(self.url, "the server sends other bytes than asked for")
-            return size
+            if not part.fits(start, length):
+                raise Passing("the server sends other bytes than asked for")
+            return part
         if status == 416:
-            return size
+            end = start if part.size is None else part.size
+            if end > start >= 0 or (start < 0 and part.size != 0):
+                raise Passing("the server refuses bytes that the file has")
+            return _Part(end, end, end)
         if status == 200:
             answer.close()
-            length = answer.headers.get("Content-Length")
-            whole = "all of it" if length is None else f"all {int(length):,} bytes"
+            told = answer.headers.get("Content-Length")
+            whole = "all of it" if told is None else f"all {int(told):,} bytes"
             raise NoRangesError(self.url, whole)
         if status in PASSING:
             raise Passing(f"the server answers {status} {answer.reason}")
@@ -166,13 +185,36 @@ def _refusal(status: int, reason: str) -> str:
     return f"the server answers {status} {reason}"
 
 
-def _content_range(text: str) -> tuple[int | None, int | None]:
-    """First byte and size of ``bytes 0-99/1234``, ``bytes */1234``; None: not told."""
-    span, _, size = text.removeprefix("bytes").strip().partition("/")
-    first = span.partition("-")[0]
-    return (
-        int(first) if first.isdecimal() else None,
-        int(size) if size.isdecimal() else None,
+class _Part(NamedTuple):
+    """What an answer holds of a file."""
+
+    start: int
+    end: int
+    size: int | None
+    """Of the file; None: not told."""
+
+    def fits(self, start: int, length: int) -> bool:
+        """Whether it may be all of what was asked for, up to the end of the file."""
+        size = self.end if self.size is None else self.size
+        if start < 0:
+            begin, end = max(0, size - length), size
+        else:
+            begin, end = start, min(start + length, size)
+        return (self.start, self.end) == (begin, end) and begin < end
+
+
+def _content_range(text: str) -> _Part:
+    """Read ``bytes 0-99/1234``, ``bytes 0-99/*`` or ``bytes */1234``; else nothing."""
+    found = re.fullmatch(
+        r"bytes\s+(?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19}|\*)", text.strip(), re.ASCII
+    )
+    if found is None:
+        return _Part(0, 0, None)
+    first, last, size = found.groups()
+    return _Part(
+        int(first or 0),
+        0 if last is None else int(last) + 1,
+        None if size == "*" else int(size),
     )
 
 

@@ -34,7 +34,8 @@ class Files:
     asked: list[Asked] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     """For the next requests, one each: "500", "reset", "silent", "garbled";
-    "short": fewer bytes than announced; "less": than asked for;
+    "short": fewer bytes than announced; "less": than asked for, the first of them;
+    "front": announced as less, but all are sent; "long": a byte more than announced;
     "shifted": from a byte too early on."""
     always: str = ""
     """A fault of every request."""
@@ -116,12 +117,16 @@ class Handler(BaseHTTPRequestHandler):
             return 416, 0
         if fault == "shifted" and start:
             start -= 1
-        if fault == "less":
+        if fault in ("less", "front"):
             stop -= (stop - start) // 2
         self.send_response(status)
         if status == 206:
             whole = str(size) if self.files.size_told else "*"
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{whole}")
+        if fault == "front" and status == 206:
+            stop = min(stop + (stop - start), size)
+        if fault == "long" and status == 206:
+            stop = stop + 1 if stop < size else stop
         if self.files.etag:
             self.send_header("ETag", self.version(content, size))
         self.send_header("Content-Length", str(stop - start))
