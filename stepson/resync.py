@@ -250,12 +250,20 @@ def before(
             raise FormatError("a COMMIT is not the one before", offset=found.place)
         except FormatError as wrong:
             error = error or wrong
+    moved: Placed | None = None
     for found in commits_before(source, this.place, uuid):
         if found.commit.digest == commit.chain:
             return found, None
-        if found.commit.commits < commit.commits - 1:
-            return found, error
-    return None, error
+        number = found.commit.commits
+        if number >= commit.commits - 1:
+            continue
+        if moved is None:
+            if found.shift in (0, this.shift):
+                return found, error
+            moved = found  # a copy of older records, where a higher number stands before it
+        elif found.shift != moved.shift:
+            return (found if number > moved.commit.commits else moved), error
+    return moved, error
 
 
 def sound_transaction(source: Source, this: Placed) -> bool:

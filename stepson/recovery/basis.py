@@ -122,17 +122,35 @@ def _last(
             rest = (tail.commit.end, end) if sealed else None
     except FormatError:
         pass
-    # Where bytes were lost or added, COMMITs behind that place do not stand where they say.
-    newest = next(commits_before(source, source.size, uuid), None)
-    if sealed or newest is None or (last is not None and newest.place <= last.place):
+    if sealed:
         return last, end, sealed, rest
-    if last is None or newest.shift:
-        if not sound_transaction(source, newest):
-            earlier, _ = before(source, uuid, newest)
-            newest = earlier or newest
-        if last is None or newest.place > last.place:
-            return newest, newest.end, False, None
+    moved = _moved(source, uuid, last)
+    if moved is not None:
+        return moved, moved.end, False, None
     return last, end, sealed, rest
+
+
+def _moved(source: Source, uuid: bytes, last: Placed | None) -> Placed | None:
+    """The newest COMMIT behind `last` that lost or added bytes have moved.
+
+    A copy of older bytes at the end moves COMMITs, too; these have lower numbers.
+    """
+    number, start = (0, 0) if last is None else (last.commit.commits, last.place)
+    best: Placed | None = None
+    for found in commits_before(source, source.size, uuid):
+        if found.place <= start:
+            break
+        if last is not None and found.shift == 0:
+            continue  # torn, as opening the file has found
+        if found.commit.commits > number:
+            number, best = found.commit.commits, found
+    if best is None or sound_transaction(source, best):
+        return best
+    earlier, _ = before(source, uuid, best)
+    least = 0 if last is None else last.commit.commits
+    if earlier is not None and earlier.commit.commits > least:
+        return earlier
+    return best if last is None else None
 
 
 def _schema(

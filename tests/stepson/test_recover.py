@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -606,3 +607,21 @@ def test_recovered_twice(tmp_path: Path) -> None:
     told = traj.metadata["recovered"]
     assert told["before"]["uuid"] == Trajectory(Bytes(truth.data)).uuid
     assert FIELDS[0] in traj.fields.values()
+
+
+def transactions(truth: Truth) -> list[tuple[int, int]]:
+    """Where each transaction starts and ends, the first one left out."""
+    ends = [r.end for r in truth.records if r.prefix.type == RecordType.COMMIT]
+    return list(pairwise(ends))
+
+
+@every_kind
+def test_bytes_of_the_file_behind_its_end(truth: Truth, tmp_path: Path) -> None:
+    """As after `cat backup >> md.son`: what they hold is older than what counts."""
+    data, spans = truth.data, transactions(truth)
+    for first, last in ((0, 1), (1, 3), (2, 2)):
+        copy = data[spans[first][0] : spans[last][1]]
+        for more in (copy, data[: spans[last][1]], bytes(-len(data) % 4096) + copy):
+            done, traj = attempt(tmp_path, data + more)
+            assert not any(check(truth, done, traj).values())
+            assert done.torn_bytes >= len(more)
