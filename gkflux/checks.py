@@ -24,6 +24,7 @@ from gkflux.series_checks import (
     formulation,
     lattice,
     mean_flux,
+    restarts,
     spacing,
     temperature,
     thermodynamics,
@@ -37,6 +38,7 @@ def make_checks(data: Reduced, found: Analysis, settings: Settings) -> tuple[Che
     """Make every check."""
     checks = [
         spacing(data),
+        restarts(data),
         finite(data),
         aliasing(found.curves["survey_spectrum"], found.curves["survey_frequency"]),
         energy(data),

@@ -2,12 +2,13 @@
 
 Stages in the microcanonical ensemble are taken, others only when asked for: a thermostat
 damps the flux correlations. Files that continue one another are joined, the rest are
-pooled. A file given twice, overlapping steps, or runs of different model, atoms, cell,
-timestep, gauge or target temperature are refused, with the difference.
+pooled. A file given twice, overlapping steps that no restart explains, or runs of different
+model, atoms, cell, timestep, gauge or target temperature are refused, with the difference.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -36,6 +37,8 @@ class FluxFile:
     masses: Array | None
     """amu: isotopes scatter phonons."""
     cell: Array | None
+    stop: int | None = None
+    """The step from which on its frames do not count: a restart took over there."""
 
     @property
     def uuid(self) -> str:
@@ -139,25 +142,51 @@ def join(files: Sequence[FluxFile]) -> list[list[FluxFile]]:
     """Chain the files that continue one another, as `stepson.open_many` finds them.
 
     A file whose parent is not what it went on from begins a group: nothing says that its
-    flux follows the one before. A gap stays within a group, and is seen by the steps.
+    flux follows the one before. A gap stays within a group, and is seen by the steps. Of a
+    file from an earlier state of which another one was started, the steps behind that state
+    do not count: `FluxFile.stop`.
 
     Raises:
-        FluxError: steps overlap.
+        FluxError: steps overlap, and no restart explains it.
     """
     by_uuid = {file.uuid: file for file in files}
     groups: list[list[FluxFile]] = []
     for run in stepson.open_many([file.path for file in files], warn=False).runs:
+        strange = {run.members[number].uuid for number in run.strangers}
+        for member in run.members:
+            parent = by_uuid.get(member.parent or "")
+            if parent is not None:
+                told = None if member.uuid in strange else member.parent_step
+                _refuse_overlap(parent, by_uuid[member.uuid], told)
         chain = [by_uuid[member.uuid] for member in run.members]
-        for first, second in pairwise(chain):
-            _refuse_overlap(first, second)
+        chain = [_cut(*each) for each in zip(chain, run.limits, strict=True)]
         for start, stop in pairwise([0, *run.strangers, len(chain)]):
-            groups.append(chain[start:stop])
+            counting = [file for file in chain[start:stop] if file.samples]
+            groups += [counting] if counting else []
     return groups
 
 
-def _refuse_overlap(first: FluxFile, second: FluxFile) -> None:
-    if second.steps[0] <= first.steps[1]:
+def _refuse_overlap(first: FluxFile, second: FluxFile, told: int | None) -> None:
+    """Refuse a file that starts before its parent ends, unless it says from which state."""
+    start = second.steps[0]
+    if first.steps[0] < start <= first.steps[1] and (told is None or start <= told):
         raise FluxError(
-            f"{second.path} starts at step {second.steps[0]}, {first.path}, which it "
-            f"continues, ends at step {first.steps[1]}: the steps overlap"
+            f"{second.path} starts at step {start}, {first.path}, which it "
+            f"continues, ends at step {first.steps[1]}: the steps overlap, and no restart "
+            "from an earlier state explains it; give only one of the two"
         )
+
+
+def _cut(file: FluxFile, limit: int | None) -> FluxFile:
+    """The file without what does not count."""
+    if limit is None or limit > file.steps[1]:
+        return file
+    with stepson.open(file.path) as trajectory:
+        steps = trajectory["heat_flux"].steps
+        count = bisect_left(steps, limit)
+        last = steps[count - 1] if count else limit - 1
+    hop = file.facts.get("hop")
+    facts = {**file.facts, "hop": None} if hop and hop["step"] >= limit else file.facts
+    return replace(
+        file, steps=(file.steps[0], last), samples=count, stop=limit, facts=facts
+    )

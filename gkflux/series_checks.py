@@ -58,9 +58,18 @@ def spacing(data: Reduced) -> Check:
     return Check(
         "spacing",
         "warn",
-        f"{gaps} gaps in the series, {every} apart elsewhere; no correlation is taken "
-        "across a gap, and what follows it counts as another run",
+        f"{gaps} {'gap' if gaps == 1 else 'gaps'} in the series, {every} apart elsewhere; "
+        "no correlation is taken across a gap, and what follows it counts as another run",
     )
+
+
+def restarts(data: Reduced) -> Check | None:
+    """Name what does not count because a run went on from an earlier state."""
+    found = [line for s in data.surveys for line in s.run.facts.get("restarts", ())]
+    if not found:
+        return None
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return Check("restarts", "warn", f"{found[0]}; what is behind is left out{more}")
 
 
 def finite(data: Reduced) -> Check:

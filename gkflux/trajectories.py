@@ -2,13 +2,14 @@
 
 Stages in the microcanonical ensemble are taken, others only when asked for: a thermostat
 damps the flux correlations. Files that continue one another are joined, the rest are
-pooled. A file given twice, overlapping steps, or runs of different model, atoms, cell,
-timestep, gauge or target temperature are refused, with the difference. Nothing here looks
-at a frame: metadata and the index only.
+pooled. A file given twice, overlapping steps that no restart explains, or runs of different
+model, atoms, cell, timestep, gauge or target temperature are refused, with the difference.
+Nothing here looks at a frame: metadata and the index only.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -227,13 +228,18 @@ def _run(group: Sequence[FluxFile], temperature: float | None, volume: float | N
     facts["digests"] = [file.facts["digest"] for file in group]
     facts["diffusing"] = any(file.facts["diffusing"] for file in group)
     facts |= _first_hop(group)
+    facts["restarts"] = [
+        f"{a.path} counts up to step {a.steps[1]}, {b.path} was started from there"
+        for a, b in pairwise(group)
+        if a.stop is not None
+    ]
     own = None if first.cell is None else abs(float(np.linalg.det(first.cell)))
     return Run(
         name=first.path,
         samples=sum(file.samples for file in group),
         every=first.every,
         timestep=first.timestep,
-        chunks=partial(_chunks, [file.path for file in group]),
+        chunks=partial(_chunks, [(file.path, file.stop) for file in group]),
         volume=own if volume is None else volume,
         temperature=temperature,
         facts=facts,
@@ -247,16 +253,17 @@ def _first_hop(group: Sequence[FluxFile]) -> dict[str, Any]:
     return {"hop": next(hops, None)} if watched else {}
 
 
-def _chunks(paths: Sequence[str]) -> Iterator[Chunk]:
-    for path in paths:
-        yield from _chunks_of(path)
+def _chunks(files: Sequence[tuple[str, int | None]]) -> Iterator[Chunk]:
+    for path, stop in files:
+        yield from _chunks_of(path, stop)
 
 
-def _chunks_of(path: str) -> Iterator[Chunk]:
+def _chunks_of(path: str, stop: int | None) -> Iterator[Chunk]:
+    """Read a file up to the step from which on it does not count."""
     with stepson.open(path) as trajectory:
         names = [name for name in _SERIES if name in trajectory.fields]
         factors = _factors(trajectory, path)
-        for batch in trajectory.stream("heat_flux", *names, frames=FRAMES):
+        for batch in trajectory.stream("heat_flux", *names, frames=FRAMES, stop=stop):
             scalars = {
                 name: (
                     np.asarray(batch.steps[name], np.int64),

@@ -36,6 +36,8 @@ class Run:
     """What does not fit between the files."""
     strangers: tuple[int, ...] = ()
     """Numbers of files that did not go on from what the one before them holds now."""
+    limits: tuple[int | None, ...] = (None,)
+    """Of each file, the step from which on its frames do not count; None: all do."""
 
     def open(self) -> Trajectory:
         """The trajectory, opened now."""
@@ -200,7 +202,7 @@ def assemble(
         chains, more = _agreeing(chains)
         notes += more
     runs = [_run(chain, source_of) for chain in chains]
-    notes += [f"{run.paths[0]}: {line}" for run in runs for line in _brief(run.remarks)]
+    notes += [_told(run, line) for run in runs for line in _brief(run.remarks)]
     if strict:
         _refuse(members, notes)
     return Ensemble(runs, notes)
@@ -252,7 +254,14 @@ def _run(chain: Sequence[Member], source_of: SourceOf) -> Run:
         source_of=source_of,
         remarks=(*strange.values(), *seams),
         strangers=tuple(strange),
+        limits=joined.limits,
     )
+
+
+def _told(run: Run, line: str) -> str:
+    """A line that says which run it is about, unless it begins with one of its files."""
+    named = line.startswith(tuple(f"{path} " for path in run.paths))
+    return line if named else f"{run.paths[0]}: {line}"
 
 
 def _brief(remarks: Sequence[str]) -> list[str]:

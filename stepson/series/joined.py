@@ -108,6 +108,11 @@ class Joined(Trajectory):
         """Of the files, in the order of their steps."""
         return tuple(each.where for each in self._files)
 
+    @property
+    def limits(self) -> tuple[int | None, ...]:
+        """Of each file, the step from which on its frames do not count; None: all do."""
+        return tuple(self._series.limits)
+
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
         """Of the first file."""

@@ -137,7 +137,9 @@ def test_a_gap_before_a_continuation_is_not_correlated_across(tmp_path: Path) ->
     found = gkflux.GreenKubo.from_trajectories([first, second])
     assert len(found.inputs) == 1
     assert found.inputs[0]["samples"] == SAMPLES - 100
-    assert {c.name: c.status for c in found.checks}["spacing"] == "warn"
+    (spacing,) = [check for check in found.checks if check.name == "spacing"]
+    assert spacing.status == "warn"
+    assert spacing.message.startswith("1 gap in the series")
     apart = write(tmp_path / "apart.son", values[1100:], first=2200)
     pieces = gkflux.GreenKubo.from_trajectories([first, apart])
     assert len(pieces.inputs) == 2
@@ -174,8 +176,27 @@ def test_overlapping_steps_are_refused(tmp_path: Path) -> None:
     first = write(tmp_path / "first.son", flux(1, 1000))
     with stepson.open(first) as parent:
         second = write(tmp_path / "second.son", flux(2, 1000), first=1000, parent=parent)
-    with pytest.raises(gkflux.FluxError, match="overlap"):
+    with pytest.raises(gkflux.FluxError, match=r"overlap, .* give only one of the two"):
         trajectory_runs([first, second])
+
+
+def test_a_restart_from_an_earlier_state_counts_each_step_once(tmp_path: Path) -> None:
+    """What the parent had written behind that state is another branch of the same steps."""
+    values = flux(1)
+    first = write(tmp_path / "first.son", np.concatenate([values[:1000], flux(3, 500)]))
+    with stepson.open(first) as found:
+        parent = {"uuid": found.uuid, "digest": found.digest, "step": 1999}
+    second = write(tmp_path / "second.son", values[1000:], first=2000, parent=parent)
+    (run,) = trajectory_runs([first, second])
+    assert run.samples == SAMPLES
+    np.testing.assert_array_equal(
+        np.concatenate([chunk.flux for chunk in run.chunks()]), values
+    )
+    found = gkflux.GreenKubo.from_trajectories([first, second])
+    (check,) = [each for each in found.checks if each.name == "restarts"]
+    assert check.status == "warn"
+    assert "first.son counts up to step 1998, " in check.message
+    assert {each.name: each.status for each in found.checks}["spacing"] == "pass"
 
 
 def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
