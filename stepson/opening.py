@@ -25,7 +25,7 @@ from stepson.records import (
 )
 from stepson.scan import Record, Tail, find_tail, read_record
 from stepson.schema import Schema
-from stepson.source import Edges, Source
+from stepson.source import Edges, Source, forget
 from stepson.standin import StandIns
 from stepson.table import Table, Totals
 
@@ -161,10 +161,27 @@ class Opened:
 def open_source(source: Source) -> Opened:
     """Read what is needed of the start and the end of a file.
 
+    What came over a network may have changed on its way, and a torn tail looks the same: it
+    is fetched once more before frames are taken for uncommitted.
+
     Raises:
         FormatError: it is no `.son`, or what was surely committed does not verify.
     """
-    source = Edges(source)
+    edges = Edges(source)
+    if not edges.far:
+        return _opened(edges)
+    try:
+        found = _opened(edges)
+    except FormatError:
+        pass
+    else:
+        if not found.torn_bytes and not found.damages:
+            return found
+    forget(source)
+    return _opened(Edges(source))
+
+
+def _opened(source: Edges) -> Opened:
     size = source.size
     if size == 0:
         raise FormatError("the file is empty")

@@ -132,7 +132,7 @@ class RemoteFile:
         tail, self._size = self._end_of(first, last)
         self._reach = max(self._reach, self._size)
         begin = self._size - len(tail)
-        self._identify(first.data[:IDENTITY])
+        self._identify(first.data)
         self._versions.add(first.version)
         self._add(0, first.data[:begin])
         self._add(begin, tail)
@@ -158,11 +158,12 @@ class RemoteFile:
 
     def _identify(self, start: bytes) -> None:
         """Refuse another file at the same URL."""
-        if self._identity and start[: len(self._identity)] != self._identity:
+        if self._identity and start[:IDENTITY] != self._identity:
             raise RemoteError(
                 self.url, "another file has taken its place meanwhile; open it again"
             )
-        self._identity = start
+        if _uuid(start) is not None:  # else it may have changed on its way
+            self._identity = start[:IDENTITY]
 
     def _ask(self, start: int, length: int) -> Reply:
         offset = None if start < 0 else start
@@ -329,12 +330,18 @@ def _joined(ranges: Iterable[Range], size: int) -> list[Range]:
     return found
 
 
+def _uuid(start: bytes) -> Any:
+    """What HEADER says, if it verifies."""
+    try:
+        return read_record(Bytes(start), MAGIC_SIZE, RecordType.HEADER).map.get("uuid")
+    except FormatError:
+        return None
+
+
 def _size_from(start: bytes, tail: bytes) -> int | None:
     """The size of a file from its last COMMIT in `tail`, which knows where it stands."""
-    try:
-        head = read_record(Bytes(start), MAGIC_SIZE, RecordType.HEADER)
-        uuid = head.map["uuid"]
-    except (FormatError, KeyError):
+    uuid = _uuid(start)
+    if uuid is None:
         return None
     place = len(tail)
     while (place := tail.rfind(b"\xd5SON", 0, place)) >= 0:
