@@ -25,7 +25,7 @@ from stepson.records import MAJOR
 from stepson.schema import Field, Schema, as_fields
 from stepson.series.ensemble import Ensemble, assemble
 from stepson.series.names import PathLike, expand, find, is_pattern
-from stepson.source import Followed, LocalFile, LocalSink, Sink
+from stepson.source import Followed, LocalFile, LocalSink, Sink, open_regular
 from stepson.trajectory import Trajectory
 from stepson.transaction import Appender
 from stepson.writer import Writer
@@ -46,14 +46,17 @@ class Options(TypedDict, total=False):
     """Encode and write beside the caller; True."""
 
 
+READING: tuple[str, ...] = ("join", "strict", "storage_options")
+APPENDING = (*Options.__annotations__, "break_lock")
+FOLLOWING = ("timeout", "poll", "patience")
+
+
 @overload
 def open(
     path: PathLike, mode: Literal["r"] = "r", *, follow: Literal[True], **options: Any
 ) -> Follower: ...
 @overload
-def open(
-    path: PathLike, mode: Literal["a"], *, strict: bool = False, **options: Any
-) -> Writer: ...
+def open(path: PathLike, mode: Literal["a"], **options: Any) -> Writer: ...
 @overload
 def open(
     path: PathLike | Iterable[PathLike],
@@ -136,10 +139,13 @@ def open(
         SeriesWarning: gaps or overlaps between files that continue one another, files that
             were left out, or are apart though they name one another.
     """
+    given = {"join": join is not None, "strict": strict, "follow": follow}
+    given["storage_options"] = storage_options is not None
+    _refuse_ignored(mode, [name for name, is_given in given.items() if is_given], options)
     single = isinstance(path, (str, os.PathLike)) and (mode == "a" or not is_pattern(path))
     if not isinstance(path, (str, os.PathLike)) or not single or join is False:
-        if mode != "r" or follow or options:
-            raise SchemaError(_one_only(mode, follow, options))
+        if mode == "a" or follow:
+            raise SchemaError(_one_only(mode))
         source_of = partial(_source, storage_options=storage_options)
         found = assemble(find(path, storage_options), source_of, join=join, strict=strict)
         for remark in found.remarks:
@@ -178,15 +184,34 @@ def open_many(
     return found
 
 
-def _one_only(mode: str, follow: bool, options: Mapping[str, Any]) -> str:
-    """Why several files, a folder or a glob cannot be opened in this way."""
+def _refuse_ignored(mode: str, given: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Refuse what would change nothing: an option of another way to open, or of none.
+
+    Args:
+        mode: as in `open`.
+        given: names of arguments of `open` that are not at their defaults.
+        options: as in `open`.
+    """
     if mode not in ("r", "a"):
-        return f"mode is 'r' or 'a', not {mode!r}; use create() for a new file"
+        raise SchemaError(f"mode is 'r' or 'a', not {mode!r}; use create() for a new file")
+    way, known = "reading", READING
+    ignored: tuple[str, ...] = ()
+    if mode == "a":
+        way, known, ignored = "mode 'a'", APPENDING, (*READING, "follow")
+    elif "follow" in given:
+        way, known, ignored = "follow=True", FOLLOWING, ("join", "strict")
+    for name in given:
+        if name in ignored:
+            raise SchemaError(f"{way} takes no {name}: leave out one of the two")
+    for name in sorted(set(options) - (set() if known is READING else set(known))):
+        raise SchemaError(f"{way} takes no option {name!r}; it has {', '.join(known)}")
+
+
+def _one_only(mode: str) -> str:
+    """Why several files, a folder or a glob cannot be opened in this way."""
     if mode == "a":
         return f"mode {mode!r} takes the name of one file, not several"
-    if follow:
-        return "follow=True takes the name of one file; only the last one of a run grows"
-    return f"reading takes no option {next(iter(options))!r}"
+    return "follow=True takes the name of one file; only the last one of a run grows"
 
 
 def _open_one(
@@ -198,16 +223,12 @@ def _open_one(
     options: Mapping[str, Any],
 ) -> Trajectory | Follower | Writer:
     (where,) = expand(path) if mode == "r" else [_named(path)]
-    if isinstance(where, Path) and where.is_dir():
+    if isinstance(where, Path) and os.path.isdir(where):
         raise FormatError(f"{where} is a folder, not a .son file")
     if mode == "a":
         return _open_append(_local(where, "appended to"), **options)
-    if mode != "r":
-        raise SchemaError(f"mode is 'r' or 'a', not {mode!r}; use create() for a new file")
     if follow:
         return Follower(_source(where, storage_options), where, **options)
-    if options:
-        raise SchemaError(f"reading takes no option {next(iter(options))!r}")
     found = Trajectory(_source(where, storage_options), where)
     if strict and found.torn_bytes:
         found.close()
@@ -247,7 +268,7 @@ def _source(name: Path | str, storage_options: Mapping[str, Any] | None = None) 
 def _open_append(path: Path, *, break_lock: bool = False, **options: Any) -> Writer:
     """Lock first, so that nobody else moves the tail; then `resume`."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        descriptor = open_regular(path, os.O_RDWR | os.O_APPEND)
     except FileNotFoundError:
         raise FormatError(f"{path}: there is no such file; use create()") from None
     except OSError as error:

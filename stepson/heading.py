@@ -94,6 +94,7 @@ def new_header(parent: Trajectory | Mapping[str, Any] | None) -> Header:
         parent = {"uuid": parent.uuid, "digest": parent.digest, "step": parent.last_step}
     elif parent is not None:
         _check_parent(parent)
+        parent = {**parent, "step": int(parent["step"])}
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return Header(uuid4().bytes, created, program(), parent=parent)
 
@@ -105,7 +106,8 @@ def _check_parent(parent: object) -> None:
         found.keys() != {"uuid", "digest", "step"}
         or not _is_hexadecimal(found["uuid"], 32)
         or not _is_hexadecimal(found["digest"], 64)
-        or type(found["step"]) is not int
+        or not isinstance(found["step"], (int, np.integer))
+        or isinstance(found["step"], bool)
         or not -1 <= found["step"] < 2**62
     ):
         raise SchemaError(

@@ -1,12 +1,14 @@
 """Calls that ask for what cannot be: each gets its right answer, or one clear line."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import stepson
-from stepson import Trajectory
-from tests.stepson.files import write
+from stepson import SchemaError, Trajectory
+from tests.stepson.files import create, write
 
 BLOCKS = [range(20), range(20, 40)]
 
@@ -26,3 +28,43 @@ def test_a_name_given_twice_is_streamed_once(traj: Trajectory) -> None:
     for batch in traj.stream("energy", "heat_flux", "energy", frames=100):
         assert batch["energy"].tolist() == list(range(0, 40, 2))
         assert len(batch["heat_flux"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "words"),
+    [
+        ("a", {"follow": True}, "mode 'a' takes no follow"),
+        ("a", {"strict": True}, "mode 'a' takes no strict"),
+        ("a", {"storage_options": {}}, "mode 'a' takes no storage_options"),
+        ("a", {"join": False}, "mode 'a' takes no join"),
+        ("a", {"comit": "manual"}, "mode 'a' takes no option 'comit'; it has commit, "),
+        ("a", {"timeout": 3}, "mode 'a' takes no option 'timeout'"),
+        ("r", {"follow": True, "strict": True}, "follow=True takes no strict"),
+        ("r", {"follow": True, "join": True}, "follow=True takes no join"),
+        ("r", {"follow": True, "join": False}, "follow=True takes no join"),
+        ("r", {"follow": True, "tiemout": 3}, "no option 'tiemout'; it has timeout, poll"),
+        ("r", {"follow": True, "commit": "auto"}, "follow=True takes no option 'commit'"),
+        ("r", {"timeout": 3}, "reading takes no option 'timeout'; it has join, strict"),
+        ("w", {}, r"mode is 'r' or 'a', not 'w'; use create\(\)"),
+    ],
+)
+def test_no_option_is_ignored(
+    tmp_path: Path, mode: Any, options: dict[str, Any], words: str
+) -> None:
+    write(tmp_path / "a.son", BLOCKS, seal=False)
+    size = (tmp_path / "a.son").stat().st_size
+    with pytest.raises(SchemaError, match=words) as caught:
+        stepson.open(tmp_path / "a.son", mode, **options)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "a.son").stat().st_size == size
+
+
+def test_the_step_of_a_parent_may_be_of_numpy(tmp_path: Path) -> None:
+    write(tmp_path / "a.son", BLOCKS)
+    a = stepson.open(tmp_path / "a.son")
+    parent = {"uuid": a.uuid, "digest": a.digest, "step": np.int64(20)}
+    create(tmp_path / "b.son", parent=parent).close()
+    assert stepson.open(tmp_path / "b.son").parent == {**parent, "step": 20}
+    for step in (True, np.float64(20), 20.0, np.bool_(1)):
+        with pytest.raises(SchemaError, match="parent is a trajectory, or a dict"):
+            create(tmp_path / "c.son", parent={**parent, "step": step})
