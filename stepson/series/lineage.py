@@ -11,8 +11,9 @@ What is decided here:
   seen at once.
 - **A fork ends a chain.** Where two files continue the same one, all three are runs of
   their own: no frame is in two runs of an ensemble, and no branch is preferred.
-- **A file that starts no later than its parent** counts its steps anew, as a stage does
-  that starts from another one: a run of its own.
+- **A file that starts no later than its parent, or no later than the step of it that it
+  goes on from,** counts its steps anew, as a stage does that starts from another one: a
+  run of its own.
 - **A parent that is not there** is no error: the chain starts where it starts.
 - **A digest that the parent does not have** (it lost its tail, or is an older copy):
   joined, and said so.
@@ -58,11 +59,11 @@ class Chains:
         children: dict[str, list[Member]] = {}
         for each in members:
             if each.parent in self.known:
-                if self._counts_anew(each):
+                reason = self._counts_anew(each)
+                if reason:
                     self.notes.append(
                         f"{each.where} starts at step {each.first}, no later than "
-                        f"{self.known[each.parent].where}, which it names as its parent: "
-                        "it is opened as a run of its own"
+                        f"{reason}: it is opened as a run of its own"
                     )
                 else:
                     children.setdefault(each.parent, []).append(each)
@@ -84,13 +85,25 @@ class Chains:
                 member = self.known[member.parent or ""] if linked else None
         return alive
 
-    def _counts_anew(self, member: Member) -> bool:
-        before: Member | None = self.known.get(member.parent or "")
+    def _counts_anew(self, member: Member) -> str:
+        """What a file would have to start behind, and does not; "" where it goes on.
+
+        The step that counts last of the parent is in front of the first frame of what goes
+        on from there, however much of the parent does not count.
+        """
+        if member.first is None:
+            return ""
+        told, before = member.parent_step, self.known.get(member.parent or "")
         while before is not None and before.first is None:
+            told = before.parent_step if told is None else told
             before = self.known.get(before.parent or "")
-        if before is None or member.first is None or before.first is None:
-            return False
-        return member.first <= before.first
+        if before is None or before.first is None:
+            return ""
+        if member.first <= before.first:
+            return f"{before.where}, which it names as its parent"
+        if told is not None and member.first <= told:
+            return f"step {told} of {before.where}, from which it names itself to go on"
+        return ""
 
     def _only(
         self, uuid: str, children: Sequence[Member], alive: Set[str]

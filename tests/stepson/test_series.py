@@ -106,7 +106,10 @@ def write_history(parts: Sequence[Part], folder: Path, data: st.DataObject) -> l
             digest, end = data.draw(st.sampled_from(commits))
             # The state that was continued may lie before or behind the last frame.
             near = st.integers(max(end - 3, -1), end + 6)
-            part.told = data.draw(st.just(end) | near | st.integers(-1, max(end, 0)))
+            told = data.draw(st.just(end) | near | st.integers(-1, max(end, 0)))
+            # Up to a step in front of what follows, or it would be no continuation.
+            later = [min(each.frames) for each in parts[number:] if each.frames]
+            part.told = min([told, *(first - 1 for first in later)])
             parent = {"uuid": uuid, "digest": digest, "step": part.told}
         path = folder / f"{number}.son"
         writer = create(path, fields=part.fields, parent=parent, commit="manual")
@@ -347,7 +350,7 @@ def test_three_files(tmp_path: Path) -> None:
 
 def test_print_names_what_does_not_fit(tmp_path: Path) -> None:
     first = part(tmp_path, "a", even(0, 40))
-    second = part(tmp_path, "b", even(30, 60), first)
+    second = part(tmp_path, "b", even(30, 60), names_of(first, 28))
     part(tmp_path, "c", even(70, 80), second)
     with pytest.warns(SeriesWarning):
         traj = joined(tmp_path, "a", "b", "c")
@@ -357,7 +360,7 @@ def test_print_names_what_does_not_fit(tmp_path: Path) -> None:
     assert "steps 60 to 68 missing between b and c" in picture
     assert "steps 30 to 38 of a do not count, b starts before them" in picture
     assert repr(traj) == "<stepson.Trajectory a to c, 3 files: 35 frames, sealed>"
-    assert f"continues the file {first.uuid[:8]}… from step 38 on" in str(second)
+    assert f"continues the file {first.uuid[:8]}… from step 28 on" in str(second)
 
 
 def test_a_restart_from_an_earlier_state(tmp_path: Path) -> None:
@@ -490,7 +493,7 @@ def test_a_commit_in_the_middle_of_the_parent_is_found(
         commits.append((step, writer.digest))
     writer.close()
     for number, (step, digest) in enumerate(commits[::5]):
-        for told in (step, 59):
+        for told in (step, step + 1):
             name = f"b{number}-{told}"
             parent = {"uuid": writer.uuid, "digest": digest, "step": told}
             part(tmp_path, name, even(step + 2, step + 6), parent)
@@ -791,6 +794,33 @@ def test_a_stage_that_counts_anew_is_a_run(tmp_path: Path) -> None:
     assert {run.name: run.frames for run in runs.runs} == {"production": 30, "warm": 20}
     with pytest.raises(SchemaError, match="no single trajectory"):
         stepson.open(tmp_path, join=True)
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_stage_with_an_offset_swallows_no_parent(tmp_path: Path, between: bool) -> None:
+    """It starts at 0 from the end of another one; its first frame is due at 5."""
+    warm = part(tmp_path, "warm", even(0, 102))
+    if between:
+        warm = part(tmp_path, "empty", [], warm)
+    parent = names_of(warm, 100) if not between else warm
+    late = [Field("energy", "float64", (), "eV", every=10, offset=5)]
+    with create(tmp_path / "run.son", fields=late, parent=parent) as out:
+        for step in range(5, 50, 10):
+            out.append(step, energy=1.0)
+    words = r"run\.son starts at step 5, no later than step 100 of .*warm\.son"
+    with pytest.warns(SeriesWarning, match=words):
+        runs = stepson.open_many(tmp_path)
+    assert {run.name: run.frames for run in runs.runs} == {"run": 5, "warm": 51}
+    with pytest.raises(SchemaError, match="no single trajectory"):
+        stepson.open(tmp_path, join=True)
+
+
+def test_a_restart_in_front_of_the_end_goes_on(tmp_path: Path) -> None:
+    """From step 50, with the parent up to 100: an overlap."""
+    a = part(tmp_path, "a", even(0, 102))
+    part(tmp_path, "b", even(52, 120), names_of(a, 50))
+    with pytest.warns(SeriesWarning, match="do not count"):
+        check_content(joined(tmp_path, "a", "b"), even(0, 120))
 
 
 def test_a_parent_that_is_not_there(tmp_path: Path) -> None:
