@@ -158,7 +158,7 @@ class RemoteFile:
 
     def _identify(self, start: bytes) -> None:
         """Refuse another file at the same URL."""
-        if self._identity and start[:IDENTITY] != self._identity:
+        if self._identity and start[: len(self._identity)] != self._identity:
             raise RemoteError(
                 self.url, "another file has taken its place meanwhile; open it again"
             )

@@ -111,7 +111,7 @@ def test_requests_of_opening(server: Files, data: bytes, most: int) -> None:
 @pytest.mark.parametrize("torn", [10**5, 10**6, 4 * 10**6])
 @pytest.mark.parametrize("told", [True, False])
 def test_requests_behind_a_torn_tail(server: Files, torn: int, told: bool) -> None:
-    """A killed writer leaves as much as a block. Before it is believed it is fetched twice."""
+    """A killed writer leaves as much as a block; it is fetched twice before believed."""
     garbage = np.random.default_rng(torn).bytes(torn)
     server.content["/md.son"] = OPEN + garbage
     server.size_told = told
