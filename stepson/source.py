@@ -11,6 +11,8 @@ saves round trips; `forget` asks it to fetch again what may be stale.
 
 import errno
 import os
+import re
+import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +30,7 @@ __all__ = [
     "Source",
     "expect",
     "forget",
+    "open_regular",
 ]
 
 ALIGNMENT = 64
@@ -200,6 +203,32 @@ class _Descriptor:
         self.close()
 
 
+def open_regular(path: Path, flags: int) -> int:
+    """Open a file of this machine; what is none is refused and never waited for.
+
+    Raises:
+        FormatError: the name can be no file, or it is a folder, a pipe, a device.
+        OSError: it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+    except ValueError as error:  # a zero byte, or what no encoding knows
+        raise FormatError(f"{str(path)!r} is no name of a file; check it") from error
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise FormatError(f"{path} is a folder, not a .son file; give a file in it")
+    raise FormatError(f"{path} is no regular file but a pipe or a device; give a file")
+
+
+def _mangled(path: Path) -> str:
+    """What to say of a URL that a `Path` has swallowed a slash of."""
+    mangled = re.match(r"[a-z][a-z0-9+.-]+:/(?!/)", str(path))
+    return "; give a URL as text, not as a Path" if mangled else ""
+
+
 class LocalFile(_Descriptor):
     """A file of this machine, open for reading; no lock is taken."""
 
@@ -207,9 +236,9 @@ class LocalFile(_Descriptor):
         self.descriptor = -1
         self._path = path
         try:
-            super().__init__(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            super().__init__(open_regular(path, os.O_RDONLY))
         except FileNotFoundError:
-            raise FormatError(f"{path}: there is no such file") from None
+            raise FormatError(f"{path}: there is no such file{_mangled(path)}") from None
         except OSError as error:
             raise FormatError(f"{path}: cannot be opened: {error.strerror}") from error
 
@@ -218,7 +247,7 @@ class LocalFile(_Descriptor):
 
         The number of the descriptor stays, so that other threads may be reading.
         """
-        fresh = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        fresh = open_regular(self._path, os.O_RDONLY)
         try:
             os.dup2(fresh, self.descriptor, inheritable=False)
         finally:
@@ -234,7 +263,7 @@ class LocalFile(_Descriptor):
         """Open the name again and drop cached pages; a file that is gone stays open."""
         if self.descriptor < 0:
             return
-        with suppress(OSError):
+        with suppress(OSError, FormatError):
             self.look()
         with suppress(OSError):
             os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
