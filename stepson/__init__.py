@@ -2,6 +2,7 @@
 
 from stepson.column import Column
 from stepson.errors import (
+    ClosedError,
     ConversionError,
     DamagedError,
     DamageWarning,
@@ -25,6 +26,7 @@ from stepson.trajectory import Trajectory
 from stepson.writer import Writer
 
 __all__ = [
+    "ClosedError",
     "Column",
     "ConversionError",
     "DamageWarning",

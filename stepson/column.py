@@ -4,7 +4,7 @@ A `Column` is indexed over its own samples, then atoms; `Steps` and `Times` say 
 samples stand. Only the chunks needed are read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, overload
 
 import numpy as np
@@ -14,7 +14,7 @@ from stepson.batch import Batch
 from stepson.errors import SchemaError
 from stepson.schema import Field, Schema
 
-__all__ = ["Column", "Samples", "Steps", "Times"]
+__all__ = ["Column", "Samples", "Steps", "Times", "whole"]
 
 PIECE = 2**16
 Array = NDArray[Any]
@@ -67,8 +67,8 @@ class Steps:
     @overload
     def __getitem__(self, key: int) -> int: ...
     @overload
-    def __getitem__(self, key: slice) -> NDArray[np.int64]: ...
-    def __getitem__(self, key: int | slice) -> int | NDArray[np.int64]:
+    def __getitem__(self, key: slice | Sequence[int]) -> NDArray[np.int64]: ...
+    def __getitem__(self, key: int | slice | Sequence[int]) -> int | NDArray[np.int64]:
         wanted, scalar = _samples(key, self._length)
         found = _in_order(wanted, lambda n: self._reader.steps_of(self._cadence, n))
         return int(found[0]) if scalar else found
@@ -99,11 +99,12 @@ class Times:
     @overload
     def __getitem__(self, key: int) -> float: ...
     @overload
-    def __getitem__(self, key: slice) -> NDArray[np.float64]: ...
-    def __getitem__(self, key: int | slice) -> float | NDArray[np.float64]:
-        if isinstance(key, slice):
-            return np.multiply(self._steps[key], self._timestep, dtype=np.float64)
-        return float(self._steps[key] * self._timestep)
+    def __getitem__(self, key: slice | Sequence[int]) -> NDArray[np.float64]: ...
+    def __getitem__(self, key: int | slice | Sequence[int]) -> float | NDArray[np.float64]:
+        found = self._steps[key]
+        if isinstance(found, int):
+            return float(found * self._timestep)
+        return np.multiply(found, self._timestep, dtype=np.float64)
 
     def __iter__(self) -> Iterator[float]:
         return (step * self._timestep for step in self._steps)
@@ -197,7 +198,7 @@ class Column:
             SchemaError: there is none.
         """
         cadence = self._reader.schema.cadence_of[self.field.name]
-        found = self._reader.sample_at(cadence, step)
+        found = self._reader.sample_at(cadence, whole(step, "a step"))
         if found is None:
             raise SchemaError(
                 f"field {self.name!r} has no sample at step {step}", field=self.name
@@ -209,19 +210,32 @@ class Column:
         return f"<stepson.Column {self.name!r} {self.shape} {self.field.dtype}{unit}>"
 
 
+def whole(value: object, what: str) -> int:
+    """A whole number; not a truth value, nor a float that happens to be whole.
+
+    Raises:
+        SchemaError: it is anything else.
+    """
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    raise SchemaError(f"{what} is a whole number, not {value!r}")
+
+
 def _samples(key: Any, length: int) -> tuple[NDArray[np.int64], bool]:
     """A key over samples as numbers; whether it was a single one."""
-    if isinstance(key, (int, np.integer)):
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         if not -length <= key < length:
             raise IndexError(f"sample {key} of {length}")
         return np.array([key % length], np.int64), True
     if isinstance(key, slice):
         return _range(*key.indices(length)), False
     found = np.asarray(key)
-    if found.dtype == bool:
+    if found.dtype == bool and found.ndim:
         found = np.flatnonzero(found) if found.shape == (length,) else np.array([length])
     if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-        raise IndexError("samples are chosen by a number, a slice, or a list of numbers")
+        raise SchemaError(
+            f"samples are chosen by a number, a slice, or a list of numbers, not {key!r}"
+        )
     if found.size and not (-length <= found.min() and found.max() < length):
         raise IndexError(f"a sample out of {length}")
     return found.astype(np.int64) % max(length, 1), False

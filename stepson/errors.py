@@ -9,6 +9,7 @@
     │   └── VersionError            .found .supported .feature
     ├── SchemaError(ValueError)     the caller's data do not fit: .field .expected .got
     ├── UnknownCodecError(LookupError)
+    ├── ClosedError                 read after close()
     ├── RemoteError                 a URL that cannot be read: .url .offset
     ├── WriterError                 out of order, closed, locked elsewhere, disk full
     └── ConversionError             what cannot be carried over, unit unknown
@@ -26,6 +27,7 @@ what to do next, in one line. The console prints that line and nothing else.
 """
 
 __all__ = [
+    "ClosedError",
     "ConversionError",
     "DamageWarning",
     "DamagedError",
@@ -134,6 +136,13 @@ class UnknownCodecError(StepsonError, LookupError):
     def __init__(self, codec: str) -> None:
         self.codec = codec
         super().__init__(f"codec {codec!r} is not known here; upgrade stepson")
+
+
+class ClosedError(StepsonError):
+    """A trajectory was read after it had been closed."""
+
+    def __init__(self) -> None:
+        super().__init__("the trajectory was closed, so nothing can be read; open it again")
 
 
 class RemoteError(StepsonError):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from stepson.ahead import ahead
 from stepson.batch import Batch, Waiting
 from stepson.block import Block
-from stepson.errors import DamageWarning, FormatError
+from stepson.errors import ClosedError, DamageWarning, FormatError
 from stepson.index import Column, Row, Unit
 from stepson.opening import Opened
 from stepson.records import RecordType
@@ -64,6 +64,8 @@ class Reader:
         self._held = 0
         self._lock = Lock()
         self._trust_scalars = True
+        self.closed = False
+        """Whether to refuse; its file may have been given to another one since."""
         # Not a method of its own: a reader that nobody holds lets go of its file at once.
         self.again: Callable[[int], bool] = partial(_once_more, opened.source)
         """Whether to read again what has failed so many times; prepares that."""
@@ -128,7 +130,22 @@ class Reader:
         """The first unit whose frames do not all come before a step."""
         return self._find(Column.END, step, small)
 
+    def check_open(self) -> None:
+        """Refuse to read what was closed.
+
+        Raises:
+            ClosedError: it was.
+        """
+        if self.closed:
+            raise ClosedError
+
+    def close(self) -> None:
+        """Let go of the file; whatever still refers to it is told so when it reads."""
+        self.closed = True
+        self.source.close()
+
     def _find(self, column: int, value: int, small: bool) -> Unit | None:
+        self.check_open()
         return self.opened.tree.find(column, value, scalars=small and self._trust_scalars)
 
     def _distrust(self, unit: Unit, error: FormatError) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Self, overload
 import numpy as np
 
 from stepson.checkpoints import read_checkpoint
-from stepson.column import Column, Samples, Steps, Times
-from stepson.errors import SchemaError
+from stepson.column import Column, Samples, Steps, Times, whole
+from stepson.errors import ClosedError, SchemaError
 from stepson.frame import Frame
 from stepson.index import Column as Place
 from stepson.opening import Totals, open_named
@@ -100,9 +100,14 @@ class Trajectory:
         """Bytes behind the last commit: of a writer at work, or of one that was killed."""
         return self.opened.torn_bytes
 
-    @cached_property
+    @property
     def metadata(self) -> Mapping[str, Any]:
         """Numbers, masses, pbc, cell, timestep, and what the run wrote; arrays are lazy."""
+        self._check_open()
+        return self._metadata
+
+    @cached_property
+    def _metadata(self) -> Mapping[str, Any]:
         return Lazy(self.source, self.opened.metadata)
 
     @cached_property
@@ -134,10 +139,18 @@ class Trajectory:
     def __getitem__(self, key: str) -> Column: ...
     @overload
     def __getitem__(self, key: int) -> Frame: ...
-    def __getitem__(self, key: str | int) -> Column | Frame:
+    @overload
+    def __getitem__(self, key: slice | Sequence[int]) -> list[Frame]: ...
+    def __getitem__(
+        self, key: str | int | slice | Sequence[int]
+    ) -> Column | Frame | list[Frame]:
+        """A column by its name, a frame by its number, a list of frames by several."""
         if isinstance(key, str):
             return Column(self._samples, self.schema.field(key), self._timestep)
-        return self._frame(self.steps[key])
+        found = self.steps[key]
+        if isinstance(found, int):
+            return self._frame(found)
+        return [self._frame(step) for step in found.tolist()]
 
     def __contains__(self, name: object) -> bool:
         return name in self.fields
@@ -160,6 +173,7 @@ class Trajectory:
         Raises:
             SchemaError: nothing was recorded there.
         """
+        step = whole(step, "a step")
         if self._samples.sample_at(None, step) is None:
             raise SchemaError(f"nothing was recorded at step {step}")
         return self._frame(step)
@@ -212,6 +226,7 @@ class Trajectory:
             SchemaError: there is none.
             DamagedError: it does not verify; the message names one before it that does.
         """
+        self._check_open()
         return read_checkpoint(self.opened, step)
 
     def verify(
@@ -224,6 +239,7 @@ class Trajectory:
                 blocks.
             on_progress: called with bytes done and bytes to do.
         """
+        self._check_open()
         return verify(self.opened, deep=deep, on_progress=on_progress)
 
     def __repr__(self) -> str:
@@ -235,11 +251,15 @@ class Trajectory:
 
     @property
     def _state(self) -> str:
+        if self.closed:
+            return "closed"
         if self.sealed:
             return "sealed"
         return f"open, {self.torn_bytes} bytes uncommitted" if self.torn_bytes else "open"
 
     def __str__(self) -> str:
+        if self.closed:
+            return repr(self)
         numbers = _integers(self.metadata.get("numbers"))
         samples = [self._samples.samples(name) for name in self.fields]
         system = f"{self.n_atoms} atoms  {composition(numbers)}"
@@ -269,8 +289,17 @@ class Trajectory:
         return f"{len(self):,} frames, {steps}{span}, {size_text(self.size)}, {self._state}"
 
     def close(self) -> None:
-        """Let go of the file."""
-        self.source.close()
+        """Let go of the file: reading from it is a `ClosedError` from now on."""
+        self.reader.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self.reader.closed
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedError
 
     def __enter__(self) -> Self:
         return self

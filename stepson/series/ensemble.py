@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from stepson.column import whole
 from stepson.errors import FormatError, SchemaError, TornError
 from stepson.opening import open_named
 from stepson.picture import composition, size_text, table_text, time_text
@@ -109,9 +110,10 @@ class Ensemble(Sequence[Trajectory]):
                     f"no run {key!r} in this ensemble; it has {_some(self.names)}"
                 )
             return self.names.index(key)
+        key = whole(key, "the number of a run")
         if not -len(self) <= key < len(self):
             raise IndexError(f"run {key} of {len(self)}")
-        return int(key) % len(self)
+        return key % len(self)
 
     def __contains__(self, key: object) -> bool:
         """Whether a run has this name."""

@@ -114,7 +114,7 @@ class Joined(Trajectory):
         return tuple(self._series.limits)
 
     @cached_property
-    def metadata(self) -> Mapping[str, Any]:
+    def _metadata(self) -> Mapping[str, Any]:
         """Of the first file."""
         return self.parts[0].metadata
 
@@ -160,6 +160,7 @@ class Joined(Trajectory):
             SchemaError: there is none.
             DamagedError: a checksum fails.
         """
+        self._check_open()
         which = "" if step is None else f" of step {step}"
         refused = SchemaError(f"there is no checkpoint{which} in these files")
         for number in range(len(self._files) - 1, -1, -1):
@@ -206,6 +207,7 @@ class Joined(Trajectory):
             deep: also decode every chunk, and check the index and SCALARS.
             on_progress: called with bytes done and bytes to do.
         """
+        self._check_open()
         result, done = Verification(), 0
         for part in self.parts:
             base, total = done, self.size
@@ -246,8 +248,13 @@ class Joined(Trajectory):
             yield f"{name} is only in {', '.join(files)}; read it from .parts"
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Let go of the files: reading from them is a `ClosedError` from now on."""
         self._shelf.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._shelf.closed
 
 
 def _add(result: Verification, part: Verification, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stepson.errors import FormatError
+from stepson.errors import ClosedError, FormatError
 from stepson.index import Column
 from stepson.opening import Header, Opened, Totals, open_named
 from stepson.reader import Reader
@@ -172,9 +172,12 @@ class Shelf:
         self._source_of = source_of
         self._open: OrderedDict[int, Reader] = OrderedDict()
         self._lock = Lock()
+        self.closed = False
 
     def __getitem__(self, number: int) -> Reader:
         with self._lock:
+            if self.closed:
+                raise ClosedError
             reader = self._open.pop(number, None)
             if reader is None:
                 reader = self._again(self._members[number])
@@ -196,6 +199,9 @@ class Shelf:
         return Reader(opened)
 
     def close(self) -> None:
-        """Let go of all."""
+        """Let go of all; none is opened again."""
         with self._lock:
+            self.closed = True
+            for reader in self._open.values():
+                reader.close()
             self._open.clear()

@@ -68,3 +68,65 @@ def test_the_step_of_a_parent_may_be_of_numpy(tmp_path: Path) -> None:
     for step in (True, np.float64(20), 20.0, np.bool_(1)):
         with pytest.raises(SchemaError, match="parent is a trajectory, or a dict"):
             create(tmp_path / "c.son", parent={**parent, "step": step})
+
+
+def test_several_frames_are_a_list(traj: Trajectory) -> None:
+    assert [frame.step for frame in traj[8:12]] == [16, 18, 20, 22]
+    assert [frame.step for frame in traj[[-1, 0, 12]]] == [38, 0, 24]
+    assert [float(frame.energy) for frame in traj[np.array([1, 11])]] == [2.0, 22.0]
+    assert traj[3:3] == []
+    assert traj.time[[1, 12]].tolist() == [8.0, 96.0]
+    assert traj["energy"].time[[12, 1]].tolist() == [96.0, 8.0]
+    assert traj.at_step(np.int64(20))["energy"] == traj["energy"].at_step(20) == 20.0
+    with pytest.raises(IndexError, match="sample 20 of 20"):
+        traj[20]
+
+
+@pytest.mark.parametrize("key", [None, 1.5, True, np.True_, [0.5], (1, 2.0), b"a", [[1]]])
+def test_keys_that_mean_nothing(traj: Trajectory, key: Any) -> None:
+    with pytest.raises(SchemaError, match="a number, a slice, or a list of numbers"):
+        traj[key]
+    with pytest.raises(SchemaError, match="a number, a slice, or a list of numbers"):
+        traj.time[key]
+    if not isinstance(key, tuple):
+        with pytest.raises(SchemaError, match="a number, a slice, or a list of numbers"):
+            traj["energy"][key]
+        for at_step in (traj.at_step, traj["energy"].at_step):
+            with pytest.raises(SchemaError, match="a step is a whole number, not "):
+                at_step(key)
+        with pytest.raises(SchemaError, match="number of a run is a whole number, not"):
+            stepson.open_many(traj.parts[0].path)[key]
+
+
+def test_at_step_takes_no_float(traj: Trajectory) -> None:
+    with pytest.raises(SchemaError, match=r"a step is a whole number, not 10\.0"):
+        traj.at_step(10.0)
+
+
+def test_reading_after_close_is_one_clear_error(traj: Trajectory, tmp_path: Path) -> None:
+    column, frame, stream = traj["energy"], traj[0], traj.stream("energy", frames=2)
+    frames = iter(traj)
+    next(frames)
+    traj.metadata["numbers"]
+    traj.close()
+    for read in (
+        lambda: column[0],
+        lambda: column[:],
+        lambda: column.at_step(20),
+        lambda: traj.steps[0],
+        lambda: traj.time[1],
+        lambda: traj[1],
+        lambda: frame.energy,
+        lambda: next(stream),
+        lambda: list(traj),
+        lambda: traj.at_step(20),
+        lambda: traj.metadata,
+        lambda: traj.checkpoint(),
+        lambda: traj.verify(),
+    ):
+        with pytest.raises(stepson.ClosedError, match=r"was closed, .* open it again"):
+            read()
+    assert traj.closed
+    assert str(traj) == repr(traj)
+    assert "closed" in str(traj)
+    traj.close()
