@@ -22,12 +22,17 @@ Implements ``spec/son-1.md`` 4.1.
 
 from collections.abc import Iterator
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from time import monotonic, sleep
+from types import TracebackType
+from typing import Self
+from weakref import WeakSet
 
-from stepson.errors import FormatError, StepsonError
+from stepson.errors import FormatError, SchemaError, StepsonError
 from stepson.frame import Frame
 from stepson.index import Column
+from stepson.reader import Reader
 from stepson.records import Commit
 from stepson.scan import read_commit
 from stepson.source import Followed, Source, forget
@@ -53,6 +58,9 @@ class Follower:
         timeout: seconds; None: never.
         poll: seconds between two looks; default 0.5, for a URL 2.
         patience: seconds for which what may be a stale cache is no error.
+
+    Raises:
+        SchemaError: one of these is no number of seconds.
     """
 
     def __init__(
@@ -64,6 +72,9 @@ class Follower:
         poll: float | None = None,
         patience: float = PATIENCE,
     ) -> None:
+        for name, value in (("timeout", timeout), ("poll", poll), ("patience", patience)):
+            if value is not None or name == "patience":
+                _check_seconds(name, value)
         self.path = path
         self._source = source
         self._timeout = timeout
@@ -71,6 +82,7 @@ class Follower:
         self._poll = default if poll is None else poll
         self._patience = patience
         self._mark: object = None
+        self._readers: WeakSet[Reader] = WeakSet()
         self._looked = monotonic()
         self._doubts_since: float | None = None
         self.trajectory = self._open()
@@ -114,7 +126,9 @@ class Follower:
             FormatError: frames that were visible have been taken back.
             StepsonError: for `patience` seconds the file could not be read, or showed less
                 than was known.
+            ClosedError: it was closed.
         """
+        self.trajectory.reader.check_open()
         try:
             fresh = self._changed()
             if fresh is None:
@@ -143,6 +157,7 @@ class Follower:
 
     def _open(self) -> Trajectory:
         found = Trajectory(self._source, self.path)
+        self._readers.add(found.reader)
         until = monotonic() + self._patience
         found.reader.again = partial(_again, found.source, until, self._poll)
         return found
@@ -180,7 +195,30 @@ class Follower:
 
     def close(self) -> None:
         """Let go of the file; frames that were handed out can no longer be read."""
-        self.trajectory.close()
+        for reader in list(self._readers):
+            reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _check_seconds(name: str, value: object) -> None:
+    """Refuse what would be found out in the middle of a run, or never."""
+    good = isinstance(value, Real) and not isinstance(value, bool) and value >= 0
+    if not good or (name == "poll" and value == float("inf")):
+        raise SchemaError(
+            f"open(follow=True): {name} is a number of seconds from 0 on, not {value!r}",
+            expected="seconds",
+            got=value,
+        )
 
 
 def _again(source: Source, until: float, poll: float, failures: int) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 import stepson
 from stepson import SchemaError, Trajectory
-from tests.stepson.files import create, write
+from tests.stepson.files import create, frame, write
 
 BLOCKS = [range(20), range(20, 40)]
 
@@ -71,9 +71,9 @@ def test_the_step_of_a_parent_may_be_of_numpy(tmp_path: Path) -> None:
 
 
 def test_several_frames_are_a_list(traj: Trajectory) -> None:
-    assert [frame.step for frame in traj[8:12]] == [16, 18, 20, 22]
-    assert [frame.step for frame in traj[[-1, 0, 12]]] == [38, 0, 24]
-    assert [float(frame.energy) for frame in traj[np.array([1, 11])]] == [2.0, 22.0]
+    assert [each.step for each in traj[8:12]] == [16, 18, 20, 22]
+    assert [each.step for each in traj[[-1, 0, 12]]] == [38, 0, 24]
+    assert [float(each.energy) for each in traj[np.array([1, 11])]] == [2.0, 22.0]
     assert traj[3:3] == []
     assert traj.time[[1, 12]].tolist() == [8.0, 96.0]
     assert traj["energy"].time[[12, 1]].tolist() == [96.0, 8.0]
@@ -104,7 +104,7 @@ def test_at_step_takes_no_float(traj: Trajectory) -> None:
 
 
 def test_reading_after_close_is_one_clear_error(traj: Trajectory, tmp_path: Path) -> None:
-    column, frame, stream = traj["energy"], traj[0], traj.stream("energy", frames=2)
+    column, first, stream = traj["energy"], traj[0], traj.stream("energy", frames=2)
     frames = iter(traj)
     next(frames)
     traj.metadata["numbers"]
@@ -116,7 +116,7 @@ def test_reading_after_close_is_one_clear_error(traj: Trajectory, tmp_path: Path
         lambda: traj.steps[0],
         lambda: traj.time[1],
         lambda: traj[1],
-        lambda: frame.energy,
+        lambda: first.energy,
         lambda: next(stream),
         lambda: list(traj),
         lambda: traj.at_step(20),
@@ -130,3 +130,27 @@ def test_reading_after_close_is_one_clear_error(traj: Trajectory, tmp_path: Path
     assert str(traj) == repr(traj)
     assert "closed" in str(traj)
     traj.close()
+
+
+def test_a_closed_follower_reads_no_more(tmp_path: Path) -> None:
+    """Nor do the frames that it handed out before it looked again."""
+    writer = create(tmp_path / "a.son", commit="manual")
+    writer.append(0, **frame(0))
+    writer.commit()
+    follower = stepson.open(tmp_path / "a.son", follow=True, poll=0.01)
+    frames = iter(follower)
+    first = next(frames)
+    writer.append(2, **frame(2))
+    writer.commit()
+    second = next(frames)
+    follower.close()
+    writer.close()
+    for read in (
+        lambda: first.energy,
+        lambda: second.energy,
+        lambda: next(frames),
+        follower.look,
+        lambda: list(follower),
+    ):
+        with pytest.raises(stepson.ClosedError):
+            read()
