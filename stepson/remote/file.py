@@ -80,8 +80,11 @@ def match_url(pattern: str, storage_options: Mapping[str, Any] | None = None) ->
     try:
         system, path = url_to_fs(pattern, **(storage_options or {}))
         found = [str(system.unstrip_protocol(each)) for each in system.glob(path)]
-    except (OSError, ImportError, ValueError, NotImplementedError) as error:
-        raise RemoteError(pattern, f"cannot be listed: {error}") from error
+    except Exception as error:  # of any file system, which may do anything here
+        reason = str(error) or type(error).__name__
+        raise RemoteError(
+            pattern, f"cannot be listed: {reason}; check URL and storage_options"
+        ) from error
     return sorted(found)
 
 

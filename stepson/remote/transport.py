@@ -82,6 +82,8 @@ class Http:
         import aiohttp
 
         self.url = url
+        if url.endswith("/"):
+            raise RemoteError(url, _folder(url))
         self._system = system
         self._options = dict(system.kwargs)
         self._headers = dict(self._options.pop("headers", {}))
@@ -102,6 +104,10 @@ class Http:
             raise RemoteError(self.url, "this is no valid URL") from error
         except self._broken as error:
             raise Passing(_reason(error)) from error
+        except ValueError as error:  # the port, the host, the signs in it
+            raise RemoteError(self.url, f"this is no valid URL: {error}") from error
+        except TypeError as error:
+            raise RemoteError(self.url, f"{error}; check storage_options") from error
         return reply
 
     def size(self) -> int:
@@ -172,6 +178,10 @@ class NoRangesError(RemoteError):
             f"the server knows no range requests and would send {whole}; download the "
             "file and open the copy, or put it on a server that does",
         )
+
+
+def _folder(url: str) -> str:
+    return f"this is a folder; {url.rstrip('/')}/*.son means the files in it"
 
 
 def _refusal(status: int, reason: str) -> str:
@@ -276,8 +286,11 @@ class Filed:
 
     def _explained(self, error: Exception) -> Exception:
         text = str(error) or type(error).__name__
-        if isinstance(error, FileNotFoundError):
-            return RemoteError(self.url, "there is no such file; check the URL")
+        if isinstance(error, (FileNotFoundError, IsADirectoryError)):
+            missing = "there is no such file; check the URL"
+            return RemoteError(
+                self.url, _folder(self.url) if self._is_folder() else missing
+            )
         if isinstance(error, PermissionError) or "credentials" in text.lower():
             return RemoteError(
                 self.url,
@@ -288,7 +301,13 @@ class Filed:
             return Passing(text)
         if isinstance(error, (MemoryError, RecursionError)):
             return error
-        return RemoteError(self.url, text)
+        return RemoteError(self.url, f"{text}; check the URL")
+
+    def _is_folder(self) -> bool:
+        try:
+            return bool(self._system.isdir(self._path))
+        except Exception:  # of any file system, which may do anything here
+            return False
 
 
 def transport_for(url: str, options: Mapping[str, Any]) -> Transport | Path:

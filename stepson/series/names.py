@@ -69,7 +69,7 @@ def expand(entry: PathLike, storage_options: Mapping[str, Any] | None = None) ->
         from stepson.remote import match_url
 
         return list(match_url(text, storage_options))
-    if Path(text).is_dir():
+    if _is_folder(text):
         return list(_below(Path(text)))
     found: list[Name] = []
     for match in sorted(glob.glob(text, recursive=True)):
@@ -98,17 +98,17 @@ def is_pattern(entry: PathLike) -> bool:
     text = os.fspath(entry)
     if "://" in text:
         return "*" in text
-    path = Path(text)
-    return path.is_dir() or (glob.has_magic(text) and not os.path.lexists(path))
+    return _is_folder(text) or (glob.has_magic(text) and not os.path.lexists(text))
 
 
 def _is_folder(entry: PathLike) -> bool:
-    return "://" not in os.fspath(entry) and Path(entry).is_dir()
+    # `Path.is_dir` raises at names that no file can have.
+    return "://" not in os.fspath(entry) and os.path.isdir(entry)
 
 
 def _below(folder: Path) -> list[Path]:
     """Files of a folder; like a glob it does not look into what is hidden."""
-    found = (path for path in folder.rglob(f"*{SUFFIX}") if path.is_file())
+    found = (path for path in folder.rglob(f"*{SUFFIX}") if not path.is_dir())
     return sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
 
 

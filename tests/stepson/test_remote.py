@@ -1,5 +1,6 @@
 """Files behind URLs, on a real HTTP server: requests, bytes, and what may go wrong."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stepson
-from stepson import DamagedError, FormatError, RemoteError, SchemaError, WriterError
+from stepson import (
+    DamagedError,
+    FormatError,
+    RemoteError,
+    SchemaError,
+    SeriesWarning,
+    WriterError,
+)
 from stepson.errors import StepsonError
 from stepson.files import start
 from stepson.opening import Header
@@ -488,6 +496,65 @@ def test_misuse(tmp_path: Path) -> None:
         stepson.open(tmp_path / "x.son", storage_options={})
     with pytest.raises(RemoteError, match="cannot be opened"):
         stepson.open("zip://x.son", storage_options={"nonsense": 1})
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://h:port/x.son", "no valid URL"),
+        ("http://[::1/x.son", "no valid URL"),
+        ("http://\ud800/x.son", "no valid URL"),
+        ("http:///x.son", "no valid URL"),
+        ("http://h/", r"a folder; http://h/\*\.son means"),
+        ("http://h:port/*.son", "cannot be listed.*check"),
+        ("data://x", "check the URL"),
+        ("data://*", "cannot be listed.*check"),
+        ("memory://here", r"a folder; memory://here/\*\.son means"),
+        ("memory://here/", r"a folder; memory://here/\*\.son means"),
+        ("memory://there", "no such file"),
+        ("file:///", "is a folder"),
+    ],
+)
+def test_urls_that_are_none(url: str, words: str) -> None:
+    with fsspec.open("memory://here/x.son", "wb") as file:
+        file.write(SEALED)
+    with pytest.raises(StepsonError, match=words) as caught:
+        stepson.open(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_that_are_none(server: Files) -> None:
+    server.content["/md.son"] = SEALED
+    with pytest.raises(RemoteError, match=r"'foo'; check storage_options"):
+        stepson.open(server.url + "md.son", storage_options={"foo": 1})
+    with pytest.raises(RemoteError, match=r"'foo'.*check URL and storage_options"):
+        stepson.open(server.url + "*.son", storage_options={"foo": 1})
+
+
+def test_a_url_as_a_path() -> None:
+    with pytest.raises(FormatError, match="give a URL as text, not as a Path"):
+        stepson.open(Path("http://h/x.son"))
+
+
+@pytest.mark.parametrize("mode", ["r", "a"])
+@pytest.mark.parametrize("name", ["a\0b.son", "\ud800.son", "a" * 5000])
+def test_names_that_no_file_can_have(name: str, mode: Any) -> None:
+    with pytest.raises(StepsonError, match=r"is no name of a file|File name too long"):
+        stepson.open(name, mode)
+
+
+def test_pipes_and_devices(tmp_path: Path) -> None:
+    """Nothing waits for them; a folder or a glob leaves them out."""
+    pipe = tmp_path / "pipe.son"
+    os.mkfifo(pipe)
+    for path in (pipe, "/dev/zero"):
+        for options in ({}, {"mode": "a"}, {"follow": True}):
+            with pytest.raises(FormatError, match="no regular file but a pipe or a device"):
+                stepson.open(path, **options)
+    (tmp_path / "md.son").write_bytes(SEALED)
+    for many in (tmp_path, tmp_path / "*.son"):
+        with pytest.warns(SeriesWarning, match=r"left out: .*pipe\.son is no regular file"):
+            check_content(stepson.open(many), steps_of(BLOCKS))
 
 
 def test_several_threads(server: Files) -> None:
