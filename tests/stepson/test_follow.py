@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import stepson
-from stepson import DamagedError, FormatError
+from stepson import DamagedError, FormatError, SchemaError
 from stepson.files import resume, start
 from stepson.follow import Follower
 from stepson.frame import Frame
@@ -469,3 +469,26 @@ def test_processes(tmp_path: Path) -> None:
         assert second.wait(60) == 0
     outputs = [each.communicate(timeout=60)[0].strip() for each in readers]
     assert outputs == list(itertools.repeat(expected(600), 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("poll", -1), ("poll", float("nan")), ("poll", float("inf")), ("poll", True)],
+        *[("timeout", "x"), ("timeout", -0.1), ("patience", None), ("patience", [1])],
+    ],
+)
+def test_seconds_that_are_none(tmp_path: Path, name: str, value: Any) -> None:
+    create(tmp_path / "md.son").close()
+    with pytest.raises(SchemaError, match=rf"follow=True.*{name} is a number of seconds"):
+        stepson.open(tmp_path / "md.son", follow=True, **{name: value})
+
+
+def test_a_follower_closes_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "md.son"
+    with create(path) as out:
+        out.append(0, **frame(0))
+    before = len(os.listdir("/proc/self/fd"))
+    with stepson.open(path, follow=True) as follower:
+        assert [each.step for each in follower] == [0]
+    assert len(os.listdir("/proc/self/fd")) == before
