@@ -16,7 +16,7 @@ What is decided here:
   run of its own.
 - **A parent that is not there** is no error: the chain starts where it starts.
 - **A digest that the parent does not have** (it lost its tail, or is an older copy):
-  joined, and said so.
+  joined, and said so; also where it would take too long to find out.
 - The same file twice, and a circle, are refused.
 
 Implements ``spec/son-1.md`` 6.
@@ -28,11 +28,17 @@ from itertools import pairwise
 from stepson.errors import FormatError, SchemaError
 from stepson.index import Column
 from stepson.opening import Opened
-from stepson.records import Commit
+from stepson.records import COMMIT_SIZE, Commit
 from stepson.scan import read_commit
 from stepson.series.member import Member, Shelf
+from stepson.source import expect
 
 __all__ = ["Chains", "sort_chains", "strangers"]
+
+MOST_COMMITS = 2**15
+"""To look at for one digest: a second or so."""
+PIECE = 2**22
+MOST_PIECES = 2
 
 
 class Chains:
@@ -211,23 +217,35 @@ def strangers(chain: Sequence[Member], shelf: Shelf) -> Iterator[tuple[int, str]
             continue
         step = -1 if behind.parent_step is None else behind.parent_step
         try:
-            if _holds(shelf[number].opened, digest or "", step):
-                continue
+            found = _holds(shelf[number].opened, digest or "", step)
         except FormatError:
-            pass  # What cannot be followed cannot be confirmed.
+            found = None  # What cannot be followed cannot be confirmed.
+        if found:
+            continue
+        commit = f"{(digest or '')[:12]}…"
         yield (
             number + 1,
             f"{before.where} is not what {behind.where} continued: it has no commit "
-            f"{(digest or '')[:12]}…; it is an older copy, or has lost its end",
+            f"{commit}; it is an older copy, or has lost its end"
+            if found is False
+            else f"{before.where} cannot be confirmed to be what {behind.where} "
+            f"continued: its commit {commit} is not among those that were looked at",
         )
 
 
-def _holds(opened: Opened, digest: str, step: int) -> bool:
-    """Whether a COMMIT with this digest is in the chain; first where it should be."""
+def _holds(opened: Opened, digest: str, step: int) -> bool | None:
+    """Whether a COMMIT with this digest is in the chain; None: not among those looked at.
+
+    First where it should be. A file that ends in front of the step can only hold it behind
+    its last frame.
+    """
+    last = opened.tail.commit
+    if step >= last.end_step:
+        return _walk(opened, last, digest, last.end_step - 1)
     near = _behind(opened, step)
     if near is not None and _walk(opened, near, digest, step):
         return True
-    return _walk(opened, opened.tail.commit, digest, -1)
+    return _walk(opened, last, digest, -1)
 
 
 def _behind(opened: Opened, step: int) -> Commit | None:
@@ -239,11 +257,23 @@ def _behind(opened: Opened, step: int) -> Commit | None:
     return read_commit(opened.source, place, opened.header.uuid)
 
 
-def _walk(opened: Opened, commit: Commit, digest: str, step: int) -> bool:
-    """Go back along the chain until a COMMIT ends before a step."""
-    while True:
+def _walk(opened: Opened, commit: Commit, digest: str, step: int) -> bool | None:
+    """Go back along the chain until a COMMIT ends before a step; None: it is too long.
+
+    Of a file that is far away, pieces of `PIECE` bytes are looked through, since each
+    COMMIT by itself would be a round trip.
+    """
+    source, known, pieces = opened.source, commit.offset, 0
+    for _ in range(MOST_COMMITS):
         if commit.digest.hex() == digest:
             return True
         if not commit.previous or commit.end_step <= step:
             return False
-        commit = read_commit(opened.source, commit.previous, opened.header.uuid)
+        if commit.previous < known and getattr(source, "far", False):
+            if pieces == MOST_PIECES:
+                return None
+            end, pieces = commit.previous + COMMIT_SIZE, pieces + 1
+            known = max(0, end - PIECE)
+            expect(source, [(known, end - known)])
+        commit = read_commit(source, commit.previous, opened.header.uuid)
+    return None

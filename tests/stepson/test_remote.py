@@ -1,8 +1,10 @@
 """Files behind URLs, on a real HTTP server: requests, bytes, and what may go wrong."""
 
 import os
+import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -627,3 +629,65 @@ def test_every_error_is_ours(server: Files) -> None:
             stepson.open(server.url + "md.son")
         assert str(caught.value).startswith(server.url + "md.son: ")
         assert "\n" not in str(caught.value)
+
+
+def pair(server: Files, told: int, *, found: bool = False, commits: int = 800) -> list[str]:
+    """A parent with many commits and a child that names one, or none, of them."""
+    sink, digests = Memory(), []
+    header = Header(uuid4().bytes, "", "tests")
+    schema = Schema(FIELDS[1:], 3)
+    content = {"numbers": np.array([18] * 3), "timestep": 4.0}
+    options: Any = {"commit": "manual", "threaded": False}
+    writer = start(sink, Path("a.son"), header, schema, content, **options)
+    for step in range(0, 2 * commits, 2):
+        values = frame(step)
+        values.pop("positions", None)
+        writer.append(step, **values)
+        writer.commit()
+        digests.append(writer.digest)
+    writer.close()
+    digest = digests[commits // 4] if found else "0" * 64
+    parent = {"uuid": header.uuid.hex(), "digest": digest, "step": told}
+    child = Memory()
+    header = Header(uuid4().bytes, "", "tests", parent=parent)
+    writer = start(child, Path("b.son"), header, schema, content, **options)
+    values = frame(told + 10)
+    values.pop("positions", None)
+    writer.append(told + 10, **values)
+    writer.close()
+    server.content.update({"/a.son": sink.data, "/b.son": child.data})
+    return [server.url + "a.son", server.url + "b.son"]
+
+
+@pytest.mark.parametrize(
+    ("told", "found", "words"),
+    [
+        (1700, False, r"a\.son is not what .*b\.son continued"),
+        (40, False, r"a\.son is not what .*b\.son continued"),
+        (40, True, ""),
+        (400, True, ""),
+    ],
+)
+def test_an_older_copy_is_told_in_few_requests(
+    server: Files, told: int, found: bool, words: str
+) -> None:
+    urls = pair(server, told, found=found)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        stepson.open(urls).close()
+    assert len(server.asked) <= 20
+    said_so = [
+        each for each in said if re.search(r"is not what|confirmed", str(each.message))
+    ]
+    assert bool(said_so) == bool(words)
+    assert all(re.search(words, str(each.message)) for each in said_so)
+
+
+def test_what_would_take_long_is_not_confirmed(
+    server: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepson.series.lineage.PIECE", 2**16)
+    urls = pair(server, 40)
+    with pytest.warns(SeriesWarning, match="cannot be confirmed"):
+        stepson.open(urls).close()
+    assert len(server.asked) <= 16
