@@ -16,9 +16,12 @@ def judge(
 
     Args:
         expectations: any of them is right.
-        answer: what was read, or ``{"refused": why}``, or ``{"failed": how}``.
+        answer: what was read, or ``{"refused": why}``, or ``{"failed": how}``; any JSON.
     """
-    return min((_differences(each, answer) for each in expectations), key=len)
+    try:
+        return min((_differences(each, answer) for each in expectations), key=len)
+    except RecursionError:
+        return ["the answer is nested too deeply"]
 
 
 def _differences(expected: Mapping[str, Any], answer: Mapping[str, Any]) -> list[str]:
@@ -39,9 +42,7 @@ def _differences(expected: Mapping[str, Any], answer: Mapping[str, Any]) -> list
         found.append(_line("append", expected["append"], answer["append"]))
     found += _fields(expected["fields"], answer.get("fields"))
     found += _checkpoints(expected["checkpoints"], answer.get("checkpoints"))
-    if _lost(expected) != _lost(answer):
-        found.append(_line("unreadable", _lost(expected), _lost(answer)))
-    return found
+    return found + _unreadable(expected.get("unreadable"), answer.get("unreadable"))
 
 
 def _line(what: str, expected: object, got: object) -> str:
@@ -64,31 +65,57 @@ def _same(a: object, b: object) -> bool:
 
 def _fields(expected: Mapping[str, Any], got: Any) -> list[str]:
     if not isinstance(got, dict) or got.keys() != expected.keys():
-        return [_line("fields", list(expected), got and list(got))]
-    return [
-        _line(f"field {name} {key}", each[key], got[name].get(key))
-        for name, each in expected.items()
-        for key in FIELD_KEYS
-        if not _same(each[key], got[name].get(key))
-    ]
+        names = list(got) if isinstance(got, dict) else got
+        return [_line("fields", list(expected), names)]
+    found = []
+    for name, each in expected.items():
+        if isinstance(got[name], dict):
+            found += [
+                _line(f"field {name} {key}", each[key], got[name].get(key))
+                for key in FIELD_KEYS
+                if not _same(each[key], got[name].get(key))
+            ]
+        else:
+            found.append(_line(f"field {name}", "a map", got[name]))
+    return found
 
 
 def _checkpoints(expected: Sequence[Mapping[str, Any]], got: Any) -> list[str]:
     """What is known of a checkpoint that cannot be read does not count."""
-    found = got if isinstance(got, list) else None
-    sound, right = (
-        [each for each in points or () if each.get("tree") is not None]
-        for points in (found, expected)
+    listed = isinstance(got, list) and all(
+        isinstance(each, dict) and each.keys() >= {"step", "tree"} for each in got
     )
-    same = found is not None and _same(sound, right)
-    return [] if same else [_line("checkpoints", expected, got)]
+    if not listed:
+        return [_line("checkpoints", expected, got)]
+    sound, right = (
+        [each for each in points if each["tree"] is not None] for points in (got, expected)
+    )
+    return [] if _same(sound, right) else [_line("checkpoints", expected, got)]
 
 
-def _lost(answer: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """What is unreadable, sorted; ranges that follow one another are one."""
-    keys, joined = ("field", "first_step", "last_step"), list[tuple[str, int, int]]()
-    for each in sorted(answer.get("unreadable") or [], key=lambda e: [e[k] for k in keys]):
-        name, first, last = (each[key] for key in keys)
+def _unreadable(expected: Any, got: Any) -> list[str]:
+    """Items are in any order; none at all is an empty list."""
+    right = _joined(expected or [])
+    items = [] if got is None else got
+    if not isinstance(items, list) or not all(map(_is_range, items)):
+        return [_line("unreadable", right, got)]
+    lost = _joined(items)
+    return [] if lost == right else [_line("unreadable", right, lost)]
+
+
+def _is_range(item: object) -> bool:
+    return (
+        isinstance(item, dict)
+        and isinstance(item.get("field"), str)
+        and all(type(item.get(key)) is int for key in ("first_step", "last_step"))
+    )
+
+
+def _joined(items: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int]]:
+    """Field, first and last step, sorted; ranges that follow one another are one."""
+    joined: list[tuple[str, int, int]] = []
+    keys = ("field", "first_step", "last_step")
+    for name, first, last in sorted(tuple(each[key] for key in keys) for each in items):
         if joined and joined[-1][0] == name and joined[-1][2] + 1 == first:
             joined[-1] = (name, joined[-1][1], last)
         else:

@@ -1,21 +1,24 @@
-"""Asking an implementation, as a process with limits of time and memory."""
+"""Asking an implementation, as a process with limits of time, memory and output."""
 
 import json
 import os
 import resource
-import select
+import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from select import select
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
 __all__ = ["Batch", "Limits", "ask_once"]
 
 Answer = dict[str, Any]
+STDERR_KEPT = 2**14
+"""Bytes of the end of stderr that are kept: more than any last line."""
 
 
 @dataclass(frozen=True)
@@ -25,48 +28,153 @@ class Limits:
     seconds: float = 20.0
     memory: int = 2**30
     """Bytes of data: heap and private memory."""
+    answer: int = 2**24
+    """Bytes of stdout."""
 
     def in_child(self) -> Callable[[], None]:
         """What the child calls before it starts."""
 
         def limit() -> None:
-            resource.setrlimit(resource.RLIMIT_DATA, (self.memory, self.memory))
+            _, highest = resource.getrlimit(resource.RLIMIT_DATA)
+            known = highest != resource.RLIM_INFINITY
+            memory = min(self.memory, highest if known else 2**62)
+            resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
         return limit
 
 
+class _Failure(Exception):
+    """No answer came: too late, too long."""
+
+
+class _Program:
+    """A process in a session of its own, so that all it started can be ended with it.
+
+    Both streams are read together: a program that fills one of them does not wait for us,
+    and of stderr only the end is kept.
+    """
+
+    def __init__(self, command: Sequence[str], limits: Limits, stdin: int) -> None:
+        self._limits = limits
+        self._errors = b""
+        self.process = subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+            preexec_fn=limits.in_child(),
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self._stdout = self.process.stdout.fileno()
+        self._open = {self._stdout, self.process.stderr.fileno()}
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """The time for an answer begins."""
+        self._deadline = monotonic() + self._limits.seconds
+
+    def hear(self, *, line: bool) -> bytes:
+        """Stdout to the end of a line, or, and where it ends before, to its end.
+
+        Raises:
+            _Failure: too late or too long.
+        """
+        found = bytearray()
+        while self._open if not line else self._stdout in self._open:
+            piece = self._some()
+            found += piece
+            if len(found) > self._limits.answer:
+                raise _Failure(f"printed more than {self._limits.answer >> 20} MiB")
+            if line and b"\n" in piece:
+                break
+        return bytes(found)
+
+    def _some(self) -> bytes:
+        """What comes next on stdout; nothing where that is not what came."""
+        left = self._deadline - monotonic()
+        ready = select(self._open, [], [], max(left, 0.0))[0]
+        # a program that never stops to print is always ready: the clock counts all the same
+        if not ready or left <= 0:
+            raise _Failure(f"no answer within {self._limits.seconds:g} s")
+        found = b""
+        for stream in ready:
+            piece = os.read(stream, 2**16)
+            if not piece:
+                self._open.remove(stream)
+            elif stream == self._stdout:
+                found = piece
+            else:
+                self._errors = (self._errors + piece)[-STDERR_KEPT:]
+        return found
+
+    def unasked(self) -> bool:
+        """Whether something is on stdout already."""
+        ready = self._stdout in self._open and select([self._stdout], [], [], 0)[0]
+        return bool(ready and os.read(self._stdout, 1))
+
+    def how_it_ended(self) -> tuple[int, str, bool]:
+        """Status, last line of stderr, whether there is the traceback of an exception.
+
+        Raises:
+            _Failure: it does not end.
+        """
+        self.hear(line=False)
+        try:
+            status = self.process.wait(max(self._deadline - monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
+            raise _Failure(f"did not end within {self._limits.seconds:g} s") from None
+        text = self._errors.decode(errors="replace")
+        return status, "".join(text.strip().splitlines()[-1:]), "Traceback" in text
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+        self.process.wait()
+
+
 def ask_once(command: Sequence[str], path: Path, limits: Limits) -> Answer:
     """Run the command on a file."""
     try:
-        done = subprocess.run(
-            [*command, str(path)],
-            capture_output=True,
-            timeout=limits.seconds,
-            preexec_fn=limits.in_child(),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"no answer within {limits.seconds:g} s"}
+        program = _Program([*command, str(path)], limits, subprocess.DEVNULL)
     except OSError as error:
-        return {"failed": f"{command[0]} cannot be run: {error.strerror}"}
-    message = _last_line(done.stderr)
-    if done.returncode == 0:
-        return _parse(done.stdout)
-    if done.returncode == 1 and "Traceback" not in done.stderr.decode(errors="replace"):
+        return _cannot_be_run(command, error)
+    with program:
+        try:
+            text = program.hear(line=False)
+            status, message, raised = program.how_it_ended()
+        except _Failure as failure:
+            return {"failed": str(failure)}
+    if status == 0:
+        return _parse(text)
+    if status == 1 and not raised:
         return {"refused": message}
-    return {"failed": f"ended with status {done.returncode}: {message}"}
+    return {"failed": f"ended with status {status}: {message}"}
 
 
-def _last_line(text: bytes) -> str:
-    lines = text.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""
+def _cannot_be_run(command: Sequence[str], error: OSError) -> Answer:
+    return {"failed": f"{command[0]} cannot be run: {error.strerror}"}
 
 
 def _parse(text: bytes) -> Answer:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"failed": f"printed no JSON: {text[:60]!r}"}
     return found if isinstance(found, dict) else {"failed": "printed no JSON object"}
 
@@ -80,73 +188,56 @@ class Batch:
     def __init__(self, command: Sequence[str], limits: Limits) -> None:
         self._command = [*command, "--batch"]
         self._limits = limits
-        self._process: subprocess.Popen[bytes] | None = None
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in __exit__
+        self._program: _Program | None = None
 
     def ask(self, path: Path) -> Answer:
         """What the process says of a file."""
         try:
-            process = self._running()
-            assert process.stdin is not None
-            process.stdin.write(os.fsencode(path) + b"\n")
-            process.stdin.flush()
+            program = self._running()
         except OSError as error:
+            return _cannot_be_run(self._command, error)
+        try:
+            return _parse(self._line(program, os.fsencode(path) + b"\n"))
+        except _Failure as failure:
             self._stop()
-            return {"failed": f"{self._command[0]} does not run: {error.strerror}"}
-        line = self._line(process)
-        if line.endswith(b"\n"):
-            return _parse(line)
-        return {"failed": self._how_it_ended(process)}
+            return {"failed": str(failure)}
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                bufsize=0,
-                preexec_fn=self._limits.in_child(),
-            )
-        return self._process
-
-    def _line(self, process: subprocess.Popen[bytes]) -> bytes:
-        """A line, or less where none comes in time."""
-        assert process.stdout is not None
-        found = b""
-        while not found.endswith(b"\n"):
-            ready, _, _ = select.select([process.stdout], [], [], self._limits.seconds)
-            piece = os.read(process.stdout.fileno(), 2**16) if ready else b""
-            if not piece:
-                return b""
-            found += piece
-        return found
-
-    def _how_it_ended(self, process: subprocess.Popen[bytes]) -> str:
-        ended = process.poll() is not None or self._ends_soon(process)
-        status = process.returncode
-        self._stop()
-        if not ended:
-            return f"no answer within {self._limits.seconds:g} s"
-        self._errors.seek(0)
-        return f"ended with status {status}: {_last_line(self._errors.read())}"
+    def _running(self) -> _Program:
+        if self._program is None:
+            self._program = _Program(self._command, self._limits, subprocess.PIPE)
+        self._program.restart_clock()
+        return self._program
 
     @staticmethod
-    def _ends_soon(process: subprocess.Popen[bytes]) -> bool:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(1.0)
-        return process.returncode is not None
+    def _line(program: _Program, name: bytes) -> bytes:
+        """The answer to a name.
+
+        Raises:
+            _Failure: there is none.
+        """
+        if program.unasked():
+            raise _Failure("printed more than one line for the file before")
+        assert program.process.stdin is not None
+        stdin = program.process.stdin.fileno()
+        os.set_blocking(stdin, False)  # one that never reads must not stop us
+        with suppress(BrokenPipeError):  # it ended: how is told below
+            try:
+                os.write(stdin, name)
+            except BlockingIOError:
+                raise _Failure("does not read the names on its stdin") from None
+        found = program.hear(line=True)
+        answer, newline, rest = found.partition(b"\n")
+        if rest:
+            raise _Failure("printed more than one line")
+        if newline:
+            return answer
+        status, message, _ = program.how_it_ended()
+        raise _Failure(f"ended with status {status}: {message}")
 
     def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with suppress(OSError):
-                    stream.close()
-        process.kill()
-        process.wait()
+        program, self._program = self._program, None
+        if program is not None:
+            program.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
         return self
@@ -158,4 +249,3 @@ class Batch:
         traceback: TracebackType | None,
     ) -> None:
         self._stop()
-        self._errors.close()

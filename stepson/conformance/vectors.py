@@ -28,13 +28,12 @@ class Case:
     """How the file differs from that of the folder."""
 
     def place(self, scratch: Path) -> Path:
-        """Where the file is; `scratch` is written if it has to be made."""
+        """Write the file: a copy, which may be spoilt."""
+        scratch.unlink(missing_ok=True)  # a new file: the old one may still be mapped
         plain = self.folder / "file.son"
         if not plain.exists():
             _expand(self.folder / "file.son.pieces", scratch)
             return scratch
-        if not self.recipe:
-            return plain
         data = bytearray(plain.read_bytes()[: self.recipe.get("cut")])
         for offset, text in self.recipe.get("patch", []):
             piece = bytes.fromhex(text)
@@ -52,7 +51,7 @@ def cases(folder: Path, pattern: str = "") -> Iterator[Case]:
     """All cases in a folder whose name contains `pattern`, sorted.
 
     Raises:
-        FormatError: there are none.
+        FormatError: there are no vectors, or one of them cannot be understood.
     """
     found = sorted(folder.rglob("expect.json"))
     if not found:
@@ -61,9 +60,13 @@ def cases(folder: Path, pattern: str = "") -> Iterator[Case]:
             "folder with --vectors"
         )
     for path in found:
-        for case in _of_folder(folder, path):
-            if pattern in case.name:
-                yield case
+        try:
+            of_folder = list(_of_folder(folder, path))
+        except (ValueError, LookupError, TypeError) as error:
+            raise FormatError(
+                f"{path}: not as spec/vectors/README.md says: {error!r}"
+            ) from error
+        yield from (case for case in of_folder if pattern in case.name)
 
 
 def _of_folder(root: Path, path: Path) -> Iterator[Case]:

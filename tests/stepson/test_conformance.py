@@ -1,6 +1,9 @@
 """The vectors of the specification against reader, naive reader and writer; the runner."""
 
+import io
 import json
+import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -16,7 +19,9 @@ import stepson
 from spec import make_release, make_vectors
 from stepson.conformance import __main__ as runner
 from stepson.conformance.compare import judge
+from stepson.conformance.process import Batch, Limits
 from stepson.conformance.reading import describe
+from stepson.conformance.report import Report, Result
 from stepson.conformance.vectors import Case, cases, default_folder
 from stepson.errors import DamageWarning, FormatError, StepsonError
 from stepson.files import resume, start
@@ -321,16 +326,31 @@ def test_runner_finds_stepson_right(
 ) -> None:
     status, text = run([*batch, "-k", "e-frame", *OURS], capsys)
     assert status == 0, text
+    assert text.splitlines() == [
+        "1 of 1 right: 1 by reading, 0 by refusing",
+        "a complete reader reads 1 of them and refuses 0",
+    ]
+
+
+def test_refusing_everything_is_told_as_that(capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = run(["-k", "feature-", "false"], capsys)
+    assert status == 1
     lines = text.splitlines()
-    assert "one-frame" in text
-    assert lines[-1] == f"{len(lines) - 1} of {len(lines) - 1} right"
+    assert lines[-2:] == [
+        "1 of 3 right: 0 by reading, 1 by refusing",
+        "a complete reader reads 2 of them and refuses 1",
+    ]
+    assert [line.split()[0] for line in lines[:-2]] == ["WRONG"] * 2  # and no other
 
 
 def program(tmp_path: Path, text: str) -> list[str]:
     """An implementation that is wrong."""
     path = tmp_path / "reader.py"
-    path.write_text("import json, sys, time\n" + text)
-    return [sys.executable, str(path)]
+    path.write_text("import json, os, sys, time\n" + text)
+    return [sys.executable, "-S", "-E", str(path)]
+
+
+ENDLESS = "while True: sys.stdout.write('x' * 2**16)"
 
 
 @pytest.mark.parametrize(
@@ -339,23 +359,51 @@ def program(tmp_path: Path, text: str) -> list[str]:
         ("print('{}')", "frames"),
         ("print('[]')", "no JSON object"),
         ("print('text')", "no JSON"),
+        ("print('[' * 10**6)", "no JSON"),
         ("sys.exit('no')", "refused: no"),
         ("raise ValueError('bug')", "ended with status 1: ValueError: bug"),
         ("sys.exit(3)", "ended with status 3"),
-        ("import os; os.kill(os.getpid(), 9)", "ended with status -9"),
+        ("os.kill(os.getpid(), 9)", "ended with status -9"),
         ("bytes(2**30); print(1)", "MemoryError"),
-        ("time.sleep(60)", "no answer within 0.6 s"),
+        (ENDLESS, "printed more than 16 MiB"),
+        ("print('{}', flush=True); time.sleep(60)", "no answer within 0.3 s"),
+        ("while True: sys.stderr.write('x' * 2**16)", "no answer within 0.3 s"),
+        ("os.fork() or time.sleep(60)", "no answer within 0.3 s"),  # holds the streams
+        ("os.close(1); os.close(2); time.sleep(60)", "did not end within 0.3 s"),
     ],
 )
 def test_runner_tells_what_is_wrong(
     text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = program(tmp_path, text)
-    limits = ["--seconds", "0.6"] if "sleep" in text else []
+    limits = ["--seconds", "0.3"] if told.endswith("0.3 s") else []
     status, out = run([*limits, "--json", "-k", "one-frame", *command], capsys)
     (result,) = json.loads(out)
     assert status == 1
     assert not result["ok"]
+    assert told in "; ".join(result["differs"])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("time.sleep(60)", "no answer within 0.3 s"),
+        (  # each piece is in time
+            "while True: print(end='x', flush=True); time.sleep(0.01)",
+            "no answer within 0.3 s",
+        ),
+        (ENDLESS, "printed more than 16 MiB"),
+        ("os.close(1); time.sleep(60)", "no answer within 0.3 s"),
+    ],
+)
+def test_batch_that_does_not_answer(
+    text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = program(tmp_path, "sys.stdin.readline()\n" + text)
+    limits = ["--seconds", "0.3"] if told.endswith("0.3 s") else []
+    options = ["--batch", *limits, "--json", "-k", "one-frame"]
+    _, out = run([*options, *command], capsys)
+    (result,) = json.loads(out)
     assert told in "; ".join(result["differs"])
 
 
@@ -371,22 +419,141 @@ for line in sys.stdin:
     ("what", "told"),
     [
         ("sys.exit(5)", "ended with status 5"),
-        ("time.sleep(60)", "no answer within 0.6 s"),
         ("print('half', end='', flush=True); sys.exit(0)", "ended with status 0"),
+        ("sys.stdout.write('1\\n2\\n'); sys.stdout.flush()", "more than one line"),
     ],
 )
-def test_runner_goes_on_after_a_batch_that_ended(
+def test_runner_goes_on_after_a_batch_that_failed(
     what: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = program(tmp_path, BATCH.format(mark="encrypted", what=what))
-    options = ["--batch", "--seconds", "0.6", "--json", "-k", "feature-"]
-    status, out = run([*options, *command], capsys)
+    status, out = run(["--batch", "--json", "-k", "feature-", *command], capsys)
     results = {each["case"]: each for each in json.loads(out)}
     assert status == 1
     assert len(results) == 3
     assert told in results["feature-incompatible"]["differs"][0]
     assert results["feature-compatible"]["differs"] == ["refused: x"]
     assert results["feature-read-compatible"]["differs"] == ["refused: x"]
+
+
+LATE = """
+os.chdir({folder!r})
+sys.stdin.readline()
+print("{{}}", flush=True)
+while not os.path.exists("go"):
+    time.sleep(0.001)
+print("{{}}", flush=True)
+open("gone", "w")
+time.sleep(60)
+"""
+
+
+def test_line_too_many_is_not_the_answer_for_the_next_file(tmp_path: Path) -> None:
+    command = program(tmp_path, LATE.format(folder=str(tmp_path)))
+    with Batch(command, Limits()) as batch:
+        assert batch.ask(tmp_path) == {}
+        (tmp_path / "go").touch()
+        while not (tmp_path / "gone").exists():
+            pass
+        assert "more than one line" in batch.ask(tmp_path)["failed"]
+
+
+def test_program_cannot_spoil_the_vectors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil = "open(sys.argv[1], 'r+b').truncate(3); open(sys.argv[1] + '.lock', 'x')"
+    shutil.copytree(FOLDER / "one-frame", tmp_path / "vectors" / "a")
+    shutil.copytree(FOLDER / "one-frame", tmp_path / "vectors" / "b")
+    command = program(tmp_path, spoil + "\nprint('{}')")
+    vectors = tmp_path / "vectors"
+    _, out = run(["--vectors", str(vectors), "--json", *command], capsys)
+    assert [each["answer"] for each in json.loads(out)] == ["read", "read"]
+    sound = (FOLDER / "one-frame" / "file.son").read_bytes()
+    for name in "ab":
+        assert (vectors / name / "file.son").read_bytes() == sound
+        assert len(list((vectors / name).iterdir())) == 2
+
+
+@pytest.mark.parametrize("batch", [(), ("--batch",)])
+def test_stops_where_every_case_fails_alike(
+    batch: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, text = run([*batch, "-k", "foreign", "/nowhere/reader"], capsys)
+    assert status == 1
+    assert text.splitlines()[-2].startswith("0 of 6 right")  # fewer than 20
+    options = [*batch, "-k", "hostile-tables"]
+    status, text = run([*options, "/nowhere/reader"], capsys)
+    assert status == 1
+    assert text.count("/nowhere/reader cannot be run: No such file") == 20
+    assert text.splitlines()[20].startswith("stopped: 20 cases in a row failed alike")
+    assert text.splitlines()[21].startswith("0 of 20 right: 0 by reading, 0 by refusing")
+    assert text.endswith("\n12 more were not tested\n")
+    status, text = run([*options, "--keep-going", "/nowhere/reader"], capsys)
+    assert text.count("WRONG") == 32
+    assert "stopped" not in text
+
+
+def test_failures_that_differ_or_do_not_follow_do_not_stop_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = """
+for number, line in enumerate(sys.stdin):
+    print({what}, flush=True)
+"""
+    differ = program(tmp_path, text.format(what="'not JSON %d' % number"))
+    _, out = run(["--batch", "-k", "hostile-headers", *differ], capsys)
+    assert out.count("WRONG") == 56
+    some = program(tmp_path, text.format(what="'{}' if number % 20 == 19 else 'no'"))
+    _, out = run(["--batch", "-k", "hostile-headers", *some], capsys)
+    assert out.count("WRONG") == 56
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_interrupt_keeps_what_was_found(options: tuple[str, ...], tmp_path: Path) -> None:
+    text = f"""
+os.chdir({str(tmp_path)!r})
+if os.path.exists("second"):
+    open("third", "w")
+    time.sleep(60)
+open("second", "w")
+"""
+    command = [sys.executable, "-m", "stepson.conformance", *options, "-k", "cuts"]
+    with subprocess.Popen(
+        [*command, *program(tmp_path, text)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not (tmp_path / "third").exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    count = "interrupted\n0 of 1 right: 0 by reading, 0 by refusing"
+    if options:
+        assert len(json.loads(out)) == 1
+        assert count in err
+    else:
+        assert out.startswith("WRONG  cuts/cut-00000  printed no JSON")
+        assert count in out
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_for_a_terminal() -> None:
+    out, err = io.StringIO(), Terminal()
+    report = Report(out, err, total=3)
+    report.add(Result("a", True, "read", []), readable=True)
+    report.add(Result("b", False, "failed", ["no\x1b[31m\n\ud800"]), readable=True)
+    assert out.getvalue() == "WRONG  b  no\\x1b[31m\\n\\ud800\n"  # before the end
+    assert err.getvalue().endswith("\r\x1b[K2 of 3, 1 wrong")
+    report.end()
+    assert err.getvalue().endswith("\r\x1b[K")
+    assert not report.all_right
 
 
 def test_runner_without_vectors_or_command(
@@ -406,6 +573,24 @@ def test_read_prints_one_line_where_it_refuses(capsys: pytest.CaptureFixture[str
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1
     assert runner.main(["--read", "/nowhere/x.son"]) == 1
+
+
+def test_runner_without_a_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runner.main(["-k", "nothing-like-it", "true"]) == 1
+    assert capsys.readouterr().err == "no case has 'nothing-like-it' in its name: see -k\n"
+    (tmp_path / "expect.json").write_text('{"variants": 3}')
+    assert runner.main(["--vectors", str(tmp_path), "true"]) == 1
+    assert "expect.json: not as" in capsys.readouterr().err
+    for wrong in (["--seconds", "nan"], ["--seconds", "0"], ["--memory", "-1"]):
+        with pytest.raises(SystemExit):
+            runner.main([*wrong, "true"])
+
+
+def test_limits_that_the_system_does_not_have(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, _ = run(["--memory", str(2**39), "-k", "no-commit", "false"], capsys)
+    assert status == 0
 
 
 @pytest.mark.parametrize(
@@ -441,10 +626,53 @@ def test_every_key_of_a_field_is_compared() -> None:
         assert found.startswith(f"field x {key}")
 
 
-def test_damaged_data_that_are_returned_are_wrong() -> None:
+ODD: list[Any] = [3, True, "x", [], {}, [1], [[]], {"x": 3}, {"x": {}}, {"x": []}, None]
+ODD += [[{}], [{"field": 1}], [{"field": "x"}], [{"field": "x", "first_step": "a"}]]
+ODD += [[{"field": "x", "first_step": 1, "last_step": None}], 1e999, "\ud800"]
+
+
+def test_malformed_answer_is_wrong_and_nothing_more() -> None:
+    (case,) = by_folder()["one-frame"]
+    answer = ours(case.folder / "file.son")
+    for key in (*case.expectations[0].keys() & answer.keys(), "unreadable", "append"):
+        for odd in ODD:
+            same = odd == answer[key] and type(odd) is type(answer[key])
+            same |= key == "unreadable" and odd is None
+            found = judge(case.expectations, {**answer, key: odd})
+            assert bool(found) != same, (key, odd)
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert judge(case.expectations, {**answer, "metadata": deep}) != []
+    while deep:  # one by one: all at once is deep too
+        deep = deep.pop()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"fields": {"x": 3}}',
+        '{"fields": {"x": {}}, "unreadable": 3}',
+        '{"unreadable": [{"field": 1}]}',
+        '{"checkpoints": [1]}',
+        '{"refused": "\\ud800\\n"}',
+        '{"metadata": "\\ud800\\n"}',
+    ],
+)
+def test_runner_survives_a_malformed_answer(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = program(tmp_path, f"print({text!r})")
+    status, out = run(["-k", "one-frame", *command], capsys)
+    assert status == 1
+    assert out.startswith("WRONG  one-frame")
+    assert out.encode()
+
+
+def test_damaged_data_that_are_returned_are_wrong(scratch: Path) -> None:
     case = next(c for c in by_folder()["hostile-blocks"] if c.name.endswith("runs-twice"))
     sound = next(c for c in by_folder()["hostile-blocks"] if c.name.endswith("/sound"))
-    answer = ours(sound.place(Path("unused")))
+    answer = ours(sound.place(scratch))
     assert judge(sound.expectations, answer) == []
     assert judge(case.expectations, answer) != []
     assert judge(case.expectations, {"refused": "damaged"}) == []
