@@ -1,8 +1,9 @@
 """Independent runs that were opened together: a folder, a glob, a list."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self, overload
 from weakref import WeakValueDictionary
@@ -11,7 +12,7 @@ import numpy as np
 
 from stepson.column import whole
 from stepson.errors import FormatError, SchemaError, TornError
-from stepson.opening import open_named
+from stepson.opening import Opened, open_named
 from stepson.picture import composition, size_text, table_text, time_text
 from stepson.series.agreement import split
 from stepson.series.borders import mention
@@ -22,6 +23,9 @@ from stepson.series.names import Name, Named
 from stepson.trajectory import Trajectory
 
 __all__ = ["Ensemble", "Run", "assemble"]
+
+AT_ONCE = 8
+"""URLs whose ends are held at the same time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,9 +218,9 @@ def _look(found: Sequence[Named], source_of: SourceOf) -> tuple[list[Member], li
     """Open each file once; what nobody named and is no trajectory is left out."""
     known, members, notes = Known(), [], []
     first: FormatError | None = None
-    for each in found:
+    for each, opening in zip(found, _openings(found, source_of), strict=True):
         try:
-            opened = open_named(source_of(each.where), each.where)
+            opened = opening()
             members.append(known.member(each, opened))
             opened.source.close()
         except FormatError as error:
@@ -227,6 +231,23 @@ def _look(found: Sequence[Named], source_of: SourceOf) -> tuple[list[Member], li
     if first is not None and not members:
         raise first
     return members, notes
+
+
+def _openings(
+    found: Sequence[Named], source_of: SourceOf
+) -> Iterator[Callable[[], Opened]]:
+    """Calls that give each file opened, or raise; several URLs are waited for at once."""
+
+    def open_one(each: Named) -> Opened:
+        return open_named(source_of(each.where), each.where)
+
+    if sum(isinstance(each.where, str) for each in found) < 2:
+        yield from (partial(open_one, each) for each in found)
+        return
+    with ThreadPoolExecutor(AT_ONCE, "stepson-open") as pool:
+        for low in range(0, len(found), AT_ONCE):
+            part = found[low : low + AT_ONCE]
+            yield from [pool.submit(open_one, each).result for each in part]
 
 
 def _agreeing(

@@ -28,6 +28,8 @@ __all__ = ["Known", "Member", "Shelf", "SourceOf"]
 
 KEPT_OPEN = 2
 """Each may hold a block column decoded; a pass is in one, or between two."""
+KEPT_FAR = 8
+"""Of files behind URLs, where opening again costs round trips."""
 SYSTEM = ("masses", "pbc", "cell")
 SourceOf = Callable[[Name], Source]
 Array = NDArray[Any]
@@ -172,6 +174,8 @@ class Shelf:
         self._source_of = source_of
         self._open: OrderedDict[int, Reader] = OrderedDict()
         self._lock = Lock()
+        far = any(isinstance(each.where, str) for each in members)
+        self._most = KEPT_FAR if far else KEPT_OPEN
         self.closed = False
 
     def __getitem__(self, number: int) -> Reader:
@@ -182,7 +186,7 @@ class Shelf:
             if reader is None:
                 reader = self._again(self._members[number])
             self._open[number] = reader
-            while len(self._open) > KEPT_OPEN:
+            while len(self._open) > self._most:
                 self._open.popitem(last=False)
         return reader
 

@@ -691,3 +691,43 @@ def test_what_would_take_long_is_not_confirmed(
     with pytest.warns(SeriesWarning, match="cannot be confirmed"):
         stepson.open(urls).close()
     assert len(server.asked) <= 16
+
+
+def chain(server: Files, count: int) -> list[str]:
+    """Files that continue one another; their URLs."""
+    parent: dict[str, Any] | None = None
+    for number in range(count):
+        sink, uuid = Memory(), uuid4().bytes
+        header = Header(uuid, "", "tests", parent=parent)
+        content = {"numbers": np.array([18] * 3), "timestep": 4.0}
+        schema = Schema(FIELDS, 3)
+        writer = start(sink, Path("md.son"), header, schema, content, threaded=False)
+        for step in range(40 * number, 40 * number + 40, 2):
+            writer.append(step, **frame(step))
+        writer.close()
+        last = 40 * number + 38
+        parent = {"uuid": uuid.hex(), "digest": writer.digest, "step": last}
+        server.content[f"/{number}.son"] = sink.data
+    return [f"{server.url}{number}.son" for number in range(count)]
+
+
+def test_several_urls_are_opened_at_once(server: Files) -> None:
+    urls = chain(server, 6)
+    server.latency = 0.02
+    with stepson.open(urls) as traj:
+        assert server.most_at_once >= 4
+        check_content(traj, list(range(0, 240, 2)))
+    with pytest.raises(RemoteError, match=r"nothing\.son: there is no such file"):
+        stepson.open([*urls, server.url + "nothing.son"])
+
+
+def test_several_urls_stay_open(server: Files) -> None:
+    """Reading here and there does not open them again and again."""
+    urls = chain(server, 6)
+    with stepson.open(urls) as traj:
+        for number in range(0, 120, 20):
+            assert traj["energy"][number] == 2.0 * number
+        server.reset()
+        for number in (*range(3, 120, 20), *range(9, 120, 20)):
+            assert traj["energy"][number] == 2.0 * number
+        assert not [each for each in server.asked if each.span.startswith("bytes=-")]
