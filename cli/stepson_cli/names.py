@@ -6,8 +6,8 @@ __all__ = ["short", "trajectory"]
 
 
 def trajectory(text: str) -> Path | str:
-    """A `Path`, or the text of a URL, which a `Path` would mangle."""
-    return text if "://" in text else Path(text)
+    """A `Path`, or text that a `Path` would mangle: a URL, or nothing at all."""
+    return text if "://" in text or not text else Path(text)
 
 
 def short(name: Path | str) -> str:

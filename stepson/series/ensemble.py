@@ -1,6 +1,6 @@
 """Independent runs that were opened together: a folder, a glob, a list."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -201,7 +201,12 @@ def assemble(
         FormatError: a file is no `.son`, or nothing is there.
         SchemaError: files that cannot be opened together, or not be joined.
     """
-    members, notes = _look(found, source_of)
+    asked = {each.where for each in found if each.asked}
+    others = {each.where: each for each in found if each.where not in asked}
+    wanted = [each for each in found if each.asked or each is others.get(each.where)]
+    members, notes = _look(wanted, source_of)
+    members, more = _without_copies(members, asked)
+    notes += more
     chains, more = sort_chains(members, join)
     notes += more
     if not (join or strict):
@@ -231,6 +236,29 @@ def _look(found: Sequence[Named], source_of: SourceOf) -> tuple[list[Member], li
     if first is not None and not members:
         raise first
     return members, notes
+
+
+def _without_copies(
+    members: Sequence[Member], asked: Set[Name]
+) -> tuple[list[Member], list[str]]:
+    """Leave out copies that a glob or a folder brought; two that were named stay.
+
+    Of several the one that was named stays, then the one with most frames, then the first.
+    """
+    kept: dict[str, Member] = {}
+    for each in members:
+        other = kept.setdefault(each.uuid, each)
+        rank, known = ((m.where in asked, m.frames) for m in (each, other))
+        if rank > known:
+            kept[each.uuid] = each
+    sound, notes = [], []
+    for each in members:
+        best = kept[each.uuid]
+        if each is best or each.where in asked:
+            sound.append(each)
+        else:
+            notes.append(f"left out: {each.where}, the same file as {best.where}")
+    return sound, notes
 
 
 def _openings(

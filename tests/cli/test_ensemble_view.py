@@ -86,7 +86,7 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "thermalise" / "md.son"
     for words, line in (
         (["info", path, path], "is given twice"),
-        (["info", tmp_path, tmp_path / "none.son"], "no such file"),
+        (["info", tmp_path / "nor.son", tmp_path / "none.son"], "no such file"),
         (["info", tmp_path / "*.none"], "nothing matches"),
         (["verify", tmp_path], "give one file at a time"),
         (["verify", tmp_path / "*" / "*.son"], "give one file at a time"),

@@ -199,3 +199,41 @@ def test_what_is_no_trajectory_is_one_line(
     assert err.count("\n") == 1
     assert str(path) in err
     assert words in err
+
+
+def test_a_bad_file_among_others_hides_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the shell expands a glob: each name was given by hand."""
+    for name in "ac":
+        sealed(tmp_path / f"{name}.son")
+    bad = tmp_path / "b.son"
+    bad.write_bytes(b"\x00" * 200)
+    names = [str(tmp_path / f"{name}.son") for name in "abc"]
+    assert main(["info", *names]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("2 runs, 42 frames")
+    assert err.count("\n") == 1
+    assert err.startswith(f"Error: {bad}: not a .son file")
+    assert main(["info", *names[:2], "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["path"] == names[0]
+    assert err.count("\n") == 1
+    assert main(["info", str(bad), str(tmp_path / "none.son")]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("command", ["info", "gk", "verify"])
+def test_an_empty_name_is_not_the_current_folder(
+    command: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sealed(tmp_path / "a.son")
+    assert main([command, ""]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "Error: an empty name; give a file, a glob or a folder\n"

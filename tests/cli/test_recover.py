@@ -122,6 +122,9 @@ def test_json_has_numbers(path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["noise.son", "new.son"], 1, "nothing found"),
         (["empty.son", "new.son"], 1, "nothing found"),
         (["lost.son", "new.son"], 1, "--like OTHER.son"),
+        ([".", "new.son"], 1, ". is a folder; give one file at a time"),
+        (["", "new.son"], 1, "an empty name; give a file"),
+        (["http://h/md.son", "new.son"], 1, "http://h/md.son is a URL; download it"),
     ],
 )
 def test_one_line_for_what_cannot_be(

@@ -1,6 +1,6 @@
 """Files that continue one another read as the one trajectory that they are."""
 
-import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -840,9 +840,34 @@ def test_the_same_file_twice(tmp_path: Path) -> None:
     part(tmp_path, "a", even(0, 20))
     with pytest.raises(SchemaError, match=r"a\.son is given twice"):
         stepson.open([path, path])
-    os.link(path, tmp_path / "b.son")
+    shutil.copy(path, tmp_path / "b.son")
     with pytest.raises(SchemaError, match=r"a\.son and .*b\.son are the same file"):
-        stepson.open(tmp_path)
+        stepson.open([path, tmp_path / "b.son"])
+
+
+def test_a_backup_copy_is_left_out(tmp_path: Path) -> None:
+    """The file that was named stays, or the one that goes furthest."""
+    (tmp_path / "backup").mkdir()
+    a = part(tmp_path, "a", even(0, 20), seal=False)
+    path, copy = tmp_path / "a.son", tmp_path / "backup" / "a.son"
+    shutil.copy(path, copy)
+    part(tmp_path, "b", even(20, 40), a)
+    with pytest.warns(SeriesWarning, match=r"left out: .*backup/a\.son, the same file as "):
+        check_content(stepson.open(tmp_path), even(0, 40))
+    with pytest.warns(SeriesWarning, match=r"left out: .*backup/a\.son, the same file as "):
+        check_content(stepson.open(str(tmp_path / "**" / "*.son"), join=True), even(0, 40))
+    with pytest.warns(SeriesWarning, match=r"a\.son, the same file as .*backup/a\.son"):
+        found = stepson.open([tmp_path, copy])
+    assert found.paths[0] == copy
+    assert len(stepson.open_many([tmp_path / "*.son", path])) == 1
+    with stepson.open(copy, "a") as out:
+        out.append(20, **frame(20))
+    with pytest.warns(SeriesWarning) as said:
+        runs = stepson.open_many(tmp_path, join=False)
+    assert [run.paths[0] for run in runs.runs] == [tmp_path / "b.son", copy]
+    assert len(said) == 1
+    with pytest.raises(FormatError, match="the same file as"):
+        stepson.open(tmp_path, strict=True)
 
 
 def test_a_circle(tmp_path: Path) -> None:
@@ -920,11 +945,11 @@ def test_a_file_that_grows_or_is_replaced(tmp_path: Path) -> None:
             out.append(step, **frame(step))
     check_content(traj, even(0, 40))
     check_content(joined(tmp_path, "a", "b"), even(0, 60))
+    runs = stepson.open_many(tmp_path)
     (tmp_path / "b.son").unlink()
     part(tmp_path, "b", even(20, 40), a)
-    traj.close()
     with pytest.raises(FormatError, match=r"b\.son was replaced by another file"):
-        traj["energy"][:]
+        runs[0]["energy"][:]
 
 
 def test_a_file_that_lost_its_end(tmp_path: Path) -> None:
@@ -998,7 +1023,6 @@ def test_threads_share_a_series(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(8)))
-    traj.close()
     assert traj["energy"][:].tolist() == expected
 
 

@@ -116,7 +116,7 @@ def _expand(files: Sequence[str], any_ensemble: bool, terminal: Terminal) -> lis
 
     chosen: list[str] = []
     for name in files:
-        if not Path(name).is_dir():
+        if not name or not Path(name).is_dir():
             chosen.append(name)
             continue
         found = sorted(map(str, Path(name).rglob("*.son")))

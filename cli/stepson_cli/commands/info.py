@@ -24,24 +24,52 @@ __all__ = ["command"]
 @click.argument("files", type=named, nargs=-1, required=True, metavar="FILE...")
 @as_json
 @with_terminal
-def command(files: tuple[Path | str, ...], as_json: bool, terminal: Terminal) -> None:
+def command(files: tuple[Path | str, ...], as_json: bool, terminal: Terminal) -> int:
     """Show what is in a trajectory, in milliseconds.
 
     Reads the end of FILE and its metadata, never its frames: system, fields with their
     compression, steps, state, the last checkpoint, and where it comes from.
 
     Of several files, a folder or a quoted glob it shows a line for each run. Files that
-    continue one another are one run; gaps and overlaps between them are named.
+    continue one another are one run; gaps and overlaps between them are named. What cannot
+    be opened is named at the end, and then it exits with 1.
     """
     import stepson
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stepson.DamageWarning)  # what they tell is shown
-        found = _facts(files)
+        sound, errors = _sound(files)
+        found = _facts(sound)
     if as_json:
         terminal.show_json(found)
     else:
         terminal.show(_view(found))
+    for line in errors:
+        click.echo(f"{click.style('Error:', fg='red', bold=True)} {line}", err=True)
+    return 1 if errors else 0
+
+
+def _sound(files: tuple[Path | str, ...]) -> tuple[tuple[Path | str, ...], list[str]]:
+    """Those of several names that can be opened, and why the others cannot.
+
+    Raises:
+        StepsonError: none can.
+    """
+    import stepson
+
+    if len(files) < 2:
+        return files, []
+    sound, errors = [], []
+    for each in files:
+        try:
+            stepson.open_many(each, join=False, warn=False)
+        except stepson.StepsonError as error:
+            errors.append(error)
+        else:
+            sound.append(each)
+    if not sound:
+        raise errors[0]
+    return tuple(sound), [str(each) for each in errors]
 
 
 def _facts(files: tuple[Path | str, ...]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from stepson_cli.names import trajectory as named
 from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
 
 __all__ = ["command"]
@@ -19,7 +20,7 @@ LOST = 1
         "stepson recover md.son flux.son --fields heat_flux,energy,temperature",
     ),
 )
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN", type=named)
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
 @click.option(
     "--like",
@@ -32,7 +33,7 @@ LOST = 1
 @as_json
 @with_terminal
 def command(
-    source: Path,
+    source: Path | str,
     target: Path,
     like: Path | None,
     torn: bool,
@@ -56,6 +57,7 @@ def command(
     import stepson
     from stepson_cli.progress import reading
 
+    source = _one_local_file(source)
     names = None if fields is None else [each.strip() for each in fields.split(",")]
     with reading(terminal, str(source)) as listener:
         done = stepson.recover(
@@ -73,3 +75,20 @@ def command(
 
         terminal.show(report(done))
     return 0 if done.complete else LOST
+
+
+def _one_local_file(source: Path | str) -> Path:
+    """Refuse what is no name of a file of this machine.
+
+    Raises:
+        FormatError: it is a URL, a folder, or empty.
+    """
+    from stepson.errors import FormatError
+
+    if not source:
+        raise FormatError("an empty name; give a file")
+    if isinstance(source, str):
+        raise FormatError(f"{source} is a URL; download it, then recover the local file")
+    if source.is_dir():
+        raise FormatError(f"{source} is a folder; give one file at a time")
+    return source
