@@ -89,6 +89,8 @@ class Copier:
         self._point: int | None = None
         self._last_step = -1
         self.frames = 0
+        self.skipped = 0
+        """Frames of blocks that came too late: `items` lets none come."""
         self.samples = {each.name: 0 for each in schema.fields}
         self.checkpoints: list[int] = []
         self._spans: dict[str, list[Range]] = {each.name: [] for each in schema.fields}
@@ -130,7 +132,10 @@ class Copier:
     def _write(self, record: Record | None, kept: Mapping[str, Kept]) -> None:
         kept = {each.name: kept[each.name] for each in self._schema.fields}
         frames = frames_of(kept)
-        if not len(frames) or frames[0] <= self._last_step:
+        if not len(frames):
+            return
+        if frames[0] <= self._last_step:
+            self.skipped += len(frames)
             return
         self._last_step = int(frames[-1])
         steps = [kept[group.fields[0].name].steps for group in self._schema.cadences]

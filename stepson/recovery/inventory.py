@@ -4,19 +4,21 @@ Theory of operation. The chain of COMMITs is followed back from the last one tha
 and over its breaks (`stepson.resync.before`). Then all is read once, from old to new:
 
 - a transaction whose COMMIT is on the chain was committed: its records count, each by its
-  own checksums;
+  own checksums, unless the COMMIT tells that another record stood there (`judge`);
 - what stands in a break may have been committed or be torn. TABLEs and INDEXes behind it
   name the blocks that were committed; where none of them tells, a block counts unless a
   later one starts before its end, as the block of a run that was killed and repeated does;
+  what a COMMIT of another file follows is of that file;
 - a block that TABLE or INDEX names, and that is not where it should be, is lost, and its
-  entry says which steps; where none tells, the blocks around the hole do.
+  entry says which steps; where none tells, the blocks around the hole do;
+- in the end (`settle`) the blocks that count and those that are lost must account for the
+  frames that each COMMIT counts.
 
-Nothing is decoded. Memory is about 200 bytes for each block.
+Nothing is decoded. Memory is about 300 bytes for each block.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from stepson.block import Block
@@ -24,9 +26,11 @@ from stepson.damage import Damage
 from stepson.errors import FormatError
 from stepson.findings import break_damage, chunk_damage, hole_damage
 from stepson.index import Column, Entries, IndexRecord, roots_from_list
-from stepson.records import MAGIC_SIZE, RecordType
-from stepson.recovery.items import Item, in_order, without_torn_checkpoints
-from stepson.recovery.salvage import Filler
+from stepson.records import MAGIC_SIZE, Commit, RecordType
+from stepson.recovery.account import Claim, settle
+from stepson.recovery.items import Item
+from stepson.recovery.judge import Stranger, ahead, strays
+from stepson.recovery.salvage import Filler, check_fit
 from stepson.resync import Hole, Placed, bad_chunks, chain, is_whole, pieces
 from stepson.scan import Record
 from stepson.schema import Schema
@@ -36,7 +40,6 @@ from stepson.table import Table
 __all__ = ["Inventory", "take_stock"]
 
 Progress = Callable[[int], None]
-START = {RecordType.HEADER, RecordType.SCHEMA, RecordType.METADATA}
 MARKS = {RecordType.TABLE, RecordType.COMMIT, RecordType.FOOTER}
 
 
@@ -58,6 +61,7 @@ class Inventory:
     """See the module."""
 
     source: Source
+    uuid: bytes
     schema: Schema
     filler: Filler
     items: list[Item] = field(default_factory=list)
@@ -69,26 +73,28 @@ class Inventory:
     """Bytes without a sound head, in what was committed."""
     repeated: int = 0
     """Blocks of interrupted writes that were repeated later."""
-    unknown: int = 0
-    """Records of unknown or private types."""
+    unaccounted: int = 0
+    """Frames that COMMITs count, neither here nor known to be lost."""
+    claims: list[Claim] = field(default_factory=list)
+    vacant: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Steps of transactions with a stray, by the number of the record that is missing."""
+    points: set[int] = field(default_factory=set)
+    """Steps of checkpoints that are here."""
 
     def __post_init__(self) -> None:
         self._doubt: _Doubt | None = None
-        self._points: set[int] = set()
-        self._claims: list[tuple[int, int, int]] = []
-        self._hollow = -1
+        self._shifts: set[int] = {0}
         self._shift = 0
 
-    def transaction(self, this: Placed) -> None:
-        """Take what belongs to a COMMIT of the chain."""
-        start, self._shift = max(this.start, MAGIC_SIZE), this.shift
-        self._hollow = -1
-        for piece in pieces(self.source, start, this.place):
-            self._take(piece, certain=True)
-        if self._hollow >= 0:
-            commit = this.commit
-            self._claims.append((commit.first_step, commit.end_step, self._hollow))
-        self.items.append(Item(this.place, "end"))
+    def transaction(self, this: Placed, earlier: Placed | None) -> None:
+        """Take what belongs to a COMMIT of the chain, and what stands directly before."""
+        start = max(this.start, MAGIC_SIZE)
+        self._shift, self._shifts = this.shift, {this.shift}
+        since = None if earlier is None else earlier.commit.sequence
+        self._own(list(pieces(self.source, start, this.place)), this, since)
+        before = 0 if earlier is None else earlier.commit.frames
+        commit = this.commit
+        self._claim(commit.first_step, commit.end_step, commit.frames - before, start)
 
     def between(self, earlier: Placed | None, this: Placed) -> None:
         """Take what stands between two COMMITs, where the chain breaks or bytes moved.
@@ -96,85 +102,157 @@ class Inventory:
         What belongs to the transaction of the second one counts as in `transaction`; but
         where bytes were lost or added within it, its start is not where it seems.
         """
-        start, done, shift = MAGIC_SIZE, 0, 0
+        start, done, shift, before = MAGIC_SIZE, 0, 0, 0
         if earlier is not None:
             start, done, shift = earlier.end, earlier.commit.end_step, earlier.shift
-        self._claims.append((done, this.commit.end_step, start))
+            before = earlier.commit.frames
         self._doubt = self._doubt or _Doubt(start - shift, start)
         self._doubt.moved |= shift != this.shift
-        self._shift = this.shift
-        for piece in pieces(self.source, start, this.place, careful=True):
-            certain = piece_start(piece) >= this.start
-            self._take(piece, certain=certain, shifts={shift, this.shift})
-        self.items.append(Item(this.place, "end"))
+        self._shift, self._shifts = this.shift, {shift, this.shift}
+        own = self._doubtful(start, this.place, this.start)
+        self._own(own, this, None)
+        self._claim(done, this.commit.end_step, this.commit.frames - before, start)
 
-    def rest(self, start: int, stop: int, done: int) -> None:
+    def rest(self, start: int, stop: int, last: Commit) -> None:
         """Take what stands between the last COMMIT that is sound and a FOOTER.
 
         Args:
             start: behind the COMMIT.
             stop: of the file.
-            done: end step as of the COMMIT.
+            last: the COMMIT.
         """
-        self._doubt, self._shift = _Doubt(start, start), 0
-        for piece in pieces(self.source, start, stop, careful=True):
-            self._take(piece, certain=False)
-            if isinstance(piece, Record) and piece.prefix.type == RecordType.FOOTER:
-                self._claims.append((done, self._end_of(piece, done), start))
+        self._doubt, self._shift, self._shifts = _Doubt(start, start), 0, {0}
+        for piece in self._doubtful(start, stop, stop, RecordType.FOOTER):
+            if isinstance(piece, Record):
+                end, frames = self._end_of(piece, last)
+                self._claim(last.end_step, end, frames - last.frames, start)
 
-    def _end_of(self, footer: Record, done: int) -> int:
-        """The end step that the roots in a FOOTER tell."""
+    def torn(self, start: int, stop: int, last: Commit | None) -> None:
+        """Take the whole blocks of a part that was never committed.
+
+        Only those whose numbers go on from that of the last COMMIT: what an earlier life of
+        the disk, or a copy, has left there is of another file, or of other steps.
+        """
+        stranger = Stranger(self.source, self.uuid)
+        number = None if last is None else last.sequence
+        broken = last is None
+        for piece in pieces(self.source, start, stop, careful=True):
+            self._disown(stranger.since(piece))
+            if isinstance(piece, Hole):
+                broken = True
+                continue
+            step = 1 if number is None else ahead(piece.prefix.sequence, number)
+            if step < 1 or (step > 1 and not broken):
+                continue
+            number = piece.prefix.sequence
+            own = piece.prefix.type == RecordType.BLOCK and not stranger.here
+            if own and is_whole(self.source, piece):
+                self._block(piece, certain=False)
+        self.items.append(Item(stop, "end"))
+
+    def _claim(self, first: int, end: int, frames: int, place: int) -> None:
+        self.claims.append(Claim(first, end, frames, place))
+
+    def _doubtful(
+        self, start: int, stop: int, certain: int, keep: int | None = None
+    ) -> list[Record | Hole]:
+        """Take what may have been committed; returns what starts at `certain` or behind.
+
+        Args:
+            start: of the range.
+            stop: of the range.
+            certain: where what was surely committed starts.
+            keep: records of this type are returned, too.
+        """
+        stranger = Stranger(self.source, self.uuid)
+        kept: list[Record | Hole] = []
+        for piece in pieces(self.source, start, stop, careful=True):
+            if piece_start(piece) >= certain:
+                kept.append(piece)
+                continue
+            self._disown(stranger.since(piece))
+            if stranger.here:
+                continue
+            self._take(piece, certain=False)
+            if isinstance(piece, Record) and piece.prefix.type == keep:
+                kept.append(piece)
+        return kept
+
+    def _disown(self, start: int | None) -> None:
+        """What was taken since a place turns out to be of another file."""
+        if start is None:
+            return
+        what = "records of another file stand here"
+        if not self.damages or self.damages[-1].what != what:
+            self.damages.append(Damage(what, start))
+        for number in reversed(range(len(self.items))):
+            item = self.items[number]
+            if item.place < start or item.certain:
+                break
+            self.items[number] = item._replace(kind="foreign")
+
+    def _own(self, found: Sequence[Record | Hole], this: Placed, since: int | None) -> None:
+        """Take what stands where the transaction of a COMMIT on the chain was."""
+        wrong = strays(self.source, found, this.commit, since)
+        for number, piece in enumerate(found):
+            if number in wrong and len(self._shifts) > 1:
+                self._take(piece, certain=False)  # the COMMIT may be the one that moved
+            elif number in wrong and isinstance(piece, Record):
+                self._stray(piece, this, wrong[number])
+            else:
+                self._take(piece, certain=True)
+        self.items.append(Item(this.place, "end"))
+
+    def _stray(self, record: Record, this: Placed, due: int | None) -> None:
+        """A sound record where another one was committed."""
+        what, size = "a record that does not belong here", record.prefix.length
+        self.damages.append(Damage(what, record.offset, size))
+        place = record.offset
+        self._doubt = self._doubt or _Doubt(place - self._shift, place)
+        if due is not None:
+            self.vacant[due] = this.commit.first_step, this.commit.end_step
+        if record.prefix.type == RecordType.BLOCK:
+            self._block(record, certain=False, stray=True)
+
+    def _end_of(self, footer: Record, last: Commit) -> tuple[int, int]:
+        """The end step and the frames that the roots in a FOOTER tell."""
         cadences = len(self.schema.cadences)
         try:
             roots = roots_from_list(footer.map.get("roots"), cadences, footer.offset)
         except FormatError:
-            return done
-        ends = [int(each.rows[-1][Column.END]) for each in roots if len(each)]
-        return max(ends, default=done)
+            return last.end_step, last.frames
+        rows = [each.rows[-1] for each in roots if len(each)]
+        end = max((int(row[Column.END]) for row in rows), default=last.end_step)
+        frames = max((int(row[Column.FRAMES]) for row in rows), default=last.frames)
+        return end, frames
 
-    def torn(self, start: int, stop: int) -> None:
-        """Take the whole blocks of a part that was never committed."""
-        for piece in pieces(self.source, start, stop, careful=True):
-            if isinstance(piece, Hole) or piece.prefix.type != RecordType.BLOCK:
-                continue
-            if is_whole(self.source, piece):
-                self._block(piece, certain=False)
-        self.items.append(Item(stop, "end"))
-
-    def _take(
-        self, piece: Record | Hole, *, certain: bool, shifts: Iterable[int] = ()
-    ) -> None:
+    def _take(self, piece: Record | Hole, *, certain: bool) -> None:
         if isinstance(piece, Hole):
             self._hole(piece)
             return
         kind = piece.prefix.type
         if kind == RecordType.BLOCK:
-            self._block(piece, certain, {self._shift, *shifts})
+            self._block(piece, certain)
         elif kind == RecordType.CHECKPOINT:
             self._checkpoint(piece, certain)
         elif kind == RecordType.SCALARS:
-            self._scalars(piece)
+            self._scalars(piece, certain)
         elif kind in (RecordType.TABLE, RecordType.INDEX) and certain:
             self._learn(piece)  # those of a torn part would name what is torn
         elif kind == RecordType.NOTE:
-            self.items.append(Item(piece.offset, "note"))
-        elif kind not in START and kind not in MARKS:
-            self.unknown += 1
+            self.items.append(Item(piece.offset, "note", certain=certain))
         if kind in MARKS:
-            self.items.append(Item(piece.offset, "end"))
+            self.items.append(Item(piece.offset, "end", certain=certain))
 
     def _hole(self, hole: Hole) -> None:
         self.damages.append(hole_damage(hole))
         self.skipped += hole.end - hole.start
         self._doubt = self._doubt or _Doubt(hole.start - self._shift, hole.start)
-        if hole.kind in (None, RecordType.BLOCK):
-            self._hollow = hole.start
 
-    def _block(self, record: Record, certain: bool, shifts: Iterable[int] = ()) -> None:
-        """Take a block; `shifts` are how far it may have moved from where it was."""
+    def _block(self, record: Record, certain: bool, *, stray: bool = False) -> None:
         try:
             block = Block(record, self.schema)
-            chunks = block.chunks
+            check_fit(block)
         except FormatError as error:
             self._hole(Hole(record.offset, record.end, RecordType.BLOCK, error))
             return
@@ -182,20 +260,22 @@ class Inventory:
         bad = bad_chunks(self.source, record)
         if bad:
             self.bad[place] = frozenset(bad)
-        found = (c for each in chunks.values() for c in each)
+        found = (c for each in block.chunks.values() for c in each)
         numbered = {id(info): n for n, info in enumerate(record.map["chunks"])}
         for each in found:
             if numbered[id(each.info)] in bad:
                 actual = bad[numbered[id(each.info)]]
                 self.damages.append(chunk_damage(block, each.info, actual))
-        if self._doubt is not None:
-            self._doubt.seen |= {place - each: len(self.items) for each in shifts}
-        self.items.append(Item(place, "block", block.first, block.end, certain))
+        if self._doubt is not None and not stray:
+            self._doubt.seen |= {place - each: len(self.items) for each in self._shifts}
+        kind, number = "stray" if stray else "block", record.prefix.sequence
+        steps = block.first, block.end
+        self.items.append(Item(place, kind, *steps, certain, block.frames, number))
 
     def _checkpoint(self, record: Record, certain: bool) -> None:
         step = record.map.get("step")
         if type(step) is int and is_whole(self.source, record):
-            self._points.add(step)
+            self.points.add(step)
             self.items.append(Item(record.offset, "checkpoint", step, step, certain))
             return
         known = step if type(step) is int else None
@@ -204,7 +284,7 @@ class Inventory:
         if type(step) is int:
             self.checkpoints_lost.add(step)
 
-    def _scalars(self, record: Record) -> None:
+    def _scalars(self, record: Record, certain: bool) -> None:
         try:
             block = Block(record, self.schema)
         except FormatError as error:
@@ -214,7 +294,8 @@ class Inventory:
             what = "a copy of the small fields (SCALARS) does not verify"
             size = record.prefix.payload_length
             self.damages.append(Damage(what, record.payload, size))
-        self.filler.add(block)
+        place = record.offset
+        self.items.append(Item(place, "scalars", block.first, block.end, certain))
 
     def _learn(self, record: Record) -> None:
         """Where something was missing: what TABLE or INDEX says should have been there."""
@@ -242,15 +323,19 @@ class Inventory:
         first, end = int(row[Column.FIRST]), int(row[Column.END])
         if doubt.moved and offset not in doubt.seen:
             self._recognise(doubt, offset, first, end)
-        if offset >= doubt.since and offset not in doubt.seen:
-            self.items.append(Item(doubt.place, "lost", first, end))
-            self._name(offset + self._shift, first, end)
+        number = doubt.seen.get(offset)
+        if number is not None:
+            item = self.items[number]
+            if (item.kind, item.first, item.end) == ("block", first, end):
+                self.items[number] = item._replace(certain=True)
+            elif item.kind == "block" and offset:
+                self.items[number] = item._replace(kind="stray")
+                number = None
+        if offset and number is None and (offset >= doubt.since or offset in doubt.seen):
+            self.items.append(Item(offset + self._shift, "lost", first, end))
             doubt.seen[offset] = len(self.items) - 1
-        elif offset in doubt.seen:
-            number = doubt.seen[offset]
-            self.items[number] = self.items[number]._replace(certain=True)
         step = int(row[Column.CHECKPOINT_STEP])
-        if point >= doubt.since and step not in self._points:
+        if point >= doubt.since and step not in self.points:
             self.checkpoints_lost.add(step)
 
     def _recognise(self, doubt: _Doubt, offset: int, first: int, end: int) -> None:
@@ -272,66 +357,6 @@ class Inventory:
                 twin = doubt.moved and (item.first, item.end) in spans
                 if item.kind == "block" and not item.certain and not twin:
                     self.items[number] = item._replace(kind="torn")
-
-    def _name(self, place: int, first: int, end: int) -> None:
-        """Say which steps a hole took, or that a block is missing."""
-        for number, each in enumerate(self.damages):
-            if each.offset == place and each.first_step is None:
-                named = replace(each, first_step=first, last_step=end - 1)
-                self.damages[number] = named
-                return
-        self.damages.append(Damage("a block is lost", None, 0, None, first, end - 1))
-
-    def settle(self) -> None:
-        """Put everything in order, drop what was repeated, name holes nobody told of."""
-        lost = [item for item in self.items if item.kind == "lost"]
-        rest = [item for item in self.items if item.kind not in ("lost", "torn")]
-        rest.sort(key=lambda each: each.place)
-        kept, self.repeated = in_order(rest, self.bad)
-        kept, dropped = without_torn_checkpoints(kept)
-        self._points -= dropped
-        blocks = [item for item in kept if item.kind == "block"]
-        self.items = kept
-        for item in lost:
-            self._insert(blocks, item)
-        self._name_holes(blocks)
-        self.items.sort(key=lambda each: (each.place, each.first))
-        self.checkpoints_lost -= self._points
-
-    def _insert(self, blocks: list[Item], item: Item) -> None:
-        """Put a lost block in front of the block that follows it in time."""
-        number = bisect_left(blocks, item.end, key=lambda each: each.first)
-        before = blocks[number - 1].end if number else 0
-        known = any(
-            each.kind == "lost" and each.first < item.end and item.first < each.end
-            for each in self.items
-        )
-        if before <= item.first and not known:
-            place = blocks[number].place - 1 if number < len(blocks) else self.source.size
-            self.items.append(item._replace(place=place))
-
-    def _name_holes(self, blocks: list[Item]) -> None:
-        """Steps that the COMMITs around a hole speak of, neither here nor named lost."""
-        lost = [item for item in self.items if item.kind == "lost"]
-        known = sorted((item.first, item.end) for item in (*blocks, *lost))
-        for first, end, hole in self._claims:
-            number = bisect_left(known, first, key=lambda each: each[1])
-            for a, b in [*known[number:], (end, end)]:
-                if self._any_due(first, min(a, end)):
-                    item = Item(hole, "lost", first, min(a, end))
-                    self._insert(blocks, item)
-                    self._name(hole, item.first, item.end)
-                first = max(first, b)
-                if first >= end:
-                    break
-
-    def _any_due(self, first: int, end: int) -> bool:
-        """Whether a regular field has samples in ``[first, end)``, or any field may."""
-        groups = self.schema.cadences
-        regular = [each for each in groups if each.every is not None]
-        if not regular:
-            return first < end
-        return any(first + (c.offset - first) % (c.every or 1) < end for c in regular)
 
 
 def piece_start(piece: Record | Hole) -> int:
@@ -360,17 +385,17 @@ def take_stock(
         torn: a range whose whole blocks are wanted, too.
         progress: called with the place that was reached.
     """
-    found = Inventory(source, schema, Filler(source, schema))
+    found = Inventory(source, uuid, schema, Filler(source, schema))
     for this, earlier, error in () if last is None else chain(source, uuid, last):
         if error is not None or (earlier is not None and earlier.shift != this.shift):
             found.damages.append(break_damage(earlier, this, error))
             found.between(earlier, this)
         else:
-            found.transaction(this)
+            found.transaction(this, earlier)
         progress(this.end)
     if rest is not None and last is not None:
-        found.rest(*rest, last.commit.end_step)
+        found.rest(*rest, last.commit)
     if torn is not None:
-        found.torn(*torn)
-    found.settle()
+        found.torn(*torn, None if last is None else last.commit)
+    settle(found)
     return found

@@ -199,14 +199,16 @@ def _copy(
     header = Header(uuid4().bytes, created, program(), parent=parent)
     metadata = {**basis.metadata, "recovered": _told(draft, basis)}
     copier = Copier(newborn.sink, header, schema, metadata, data, found, str(newborn.path))
-    size = data.size
+    size, reached = data.size, 0
     for item in found.items:
         copier.take(item)
-        report(size + min(item.place, size))
+        reached = max(reached, min(item.place, size))
+        report(size + reached)
     copier.finish()
     return replace(
         draft,
         frames=copier.frames,
+        unaccounted=draft.unaccounted + copier.skipped,
         samples=dict(copier.samples),
         recovered={name: tuple(each) for name, each in copier.ranges(draft.lost).items()},
         checkpoints=tuple(copier.checkpoints),
@@ -228,6 +230,7 @@ def _told(draft: Recovery, basis: Basis) -> dict[str, Any]:
         "torn_bytes": draft.torn_bytes,
         "torn_taken": draft.torn_taken,
         "skipped_bytes": draft.skipped_bytes,
+        "unaccounted": draft.unaccounted,
         "damages": "\n".join(str(each) for each in draft.damages[:MAX_LINES]),
     }
     earlier: Mapping[str, Any] | None = basis.metadata.get("recovered")

@@ -52,6 +52,8 @@ class Recovery:
     """Behind what was committed."""
     torn_taken: bool = False
     """Whether whole blocks in them were taken."""
+    unaccounted: int = 0
+    """Frames that were committed, and are neither here nor among those lost."""
     damages: tuple[Damage, ...] = ()
     """All that does not verify, redundant or not, in the order of the file."""
 
@@ -63,6 +65,7 @@ class Recovery:
             or self.checkpoints_lost
             or self.metadata_lost
             or self.header_lost
+            or self.unaccounted
         )
 
     @property
@@ -95,6 +98,7 @@ class Recovery:
             skipped_bytes=found.skipped,
             torn_bytes=0 if basis.sealed else size - basis.end,
             torn_taken=torn,
+            unaccounted=_unaccounted(basis, found),
             damages=tuple(sorted(found.damages, key=lambda each: each.offset or 0)),
         )
 
@@ -108,6 +112,16 @@ class Recovery:
             "complete": self.complete,
             "damages": [each.to_map() for each in self.damages],
         }
+
+
+def _unaccounted(basis: Basis, found: Inventory) -> int:
+    """Frames of the COMMIT that counts that are neither here nor at steps that are lost."""
+    if basis.last is None:
+        return found.unaccounted
+    end = basis.last.commit.end_step
+    here = sum(i.frames for i in found.items if i.kind == "block" and i.first < end)
+    gone = sum(i.end - i.first for i in found.items if i.kind == "lost")
+    return max(found.unaccounted, basis.last.commit.frames - here - gone)
 
 
 def losses(

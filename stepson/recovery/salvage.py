@@ -16,10 +16,19 @@ from numpy.typing import NDArray
 from stepson.block import Block, Steps, join_steps
 from stepson.errors import FormatError, StepsonError
 from stepson.scan import read_record
-from stepson.schema import Field, Schema
+from stepson.schema import Cadence, Field, Schema
 from stepson.source import Source
 
-__all__ = ["Copy", "Filler", "Kept", "frames_of", "irregular", "lost_block", "salvage"]
+__all__ = [
+    "Copy",
+    "Filler",
+    "Kept",
+    "check_fit",
+    "frames_of",
+    "irregular",
+    "lost_block",
+    "salvage",
+]
 
 Array = NDArray[Any]
 EMPTY = np.empty(0, np.int64)
@@ -64,9 +73,9 @@ class Filler:
         self._spans: list[tuple[int, int, int]] = []
         self._last: tuple[int, Block] | None = None
 
-    def add(self, block: Block) -> None:
-        """Note a SCALARS."""
-        self._spans.append((block.first, block.end, block.record.offset))
+    def add(self, first: int, end: int, place: int) -> None:
+        """Note a SCALARS: its steps, and where it stands."""
+        self._spans.append((first, end, place))
 
     def spans(self, first: int, end: int) -> list[tuple[int, int]]:
         """The parts of a range of steps that a SCALARS covers, each within one."""
@@ -105,6 +114,45 @@ class Filler:
             return steps[a:b], block.values(self._source, name, (a, b))
         except StepsonError:
             return None
+
+
+def check_fit(block: Block) -> None:
+    """Compare what a block says of itself with SCHEMA.
+
+    Raises:
+        FormatError: it is of another file, or its map contradicts itself.
+    """
+    schema = block.schema
+    wrong = FormatError("a block that does not fit SCHEMA", offset=block.record.offset)
+    for number, each in enumerate(schema.fields):
+        whole = each.sample_bytes(schema.n_atoms)
+        atoms = schema.n_atoms if each.per_atom else 1
+        part = whole // max(atoms, 1)
+        total = 0
+        for c in block.chunks.get(number, ()):
+            raw = c.info.get("raw")
+            share = c.count * (c.stop - c.start) * part
+            if type(raw) is not int or raw != share or c.stop > atoms:
+                raise wrong
+            total += raw
+        if total != block.samples[schema.cadence_of[each.name]] * whole:
+            raise wrong
+    for number, group in enumerate(schema.cadences):
+        if group.every is not None and not _on_time(block, number, group):
+            raise wrong
+
+
+def _on_time(block: Block, number: int, group: Cadence) -> bool:
+    """Whether the runs of a regular cadence have no step that is not due."""
+    every, runs = group.every or 1, block.record.map.get("runs")
+    try:
+        mine = runs[number] if isinstance(runs, list) else ()
+        return isinstance(mine, int) or all(
+            first % every == group.offset and (count < 2 or stride % every == 0)
+            for first, stride, count in mine
+        )
+    except (TypeError, ValueError, LookupError):
+        return False
 
 
 def salvage(

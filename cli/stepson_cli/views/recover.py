@@ -85,6 +85,10 @@ def _notes(done: "Recovery") -> list[tuple[str, str]]:
     if done.checkpoints_lost:
         steps = ", ".join(map(count, done.checkpoints_lost))
         notes.append((f"checkpoints lost: step {steps}", "bad"))
+    if done.unaccounted:
+        frames = plural(done.unaccounted, "frame")
+        what = f"{frames} that were committed: not saved, and nothing tells at which steps"
+        notes.append((what, "bad"))
     if done.header_lost:
         notes.append(("lost: who wrote the file, and what it continued", "bad"))
     if done.metadata_lost:
