@@ -131,7 +131,7 @@ class RemoteFile:
         self._held = self._next = self._window = 0
         pool = _pool(os.getpid())
         last = pool.submit(self._ask, -1, TAIL)
-        first = self._ask(0, START)
+        first = self._start()
         tail, self._size = self._end_of(first, last)
         self._reach = max(self._reach, self._size)
         begin = self._size - len(tail)
@@ -159,6 +159,18 @@ class RemoteFile:
     def _sized(self) -> int:
         return insist(self.url, None, self._transport.size)
 
+    def _start(self) -> Reply:
+        """The first bytes; once more where they changed into nothing that verifies."""
+
+        def same() -> Reply:
+            found = self._transport.fetch(0, START)
+            known = self._identity or b""
+            if found.data[: len(known)] != known and _uuid(found.data) is None:
+                raise Passing("the file does not start as it did")
+            return found
+
+        return insist(self.url, 0, same)
+
     def _identify(self, start: bytes) -> None:
         """Refuse another file at the same URL."""
         if self._identity and start[: len(self._identity)] != self._identity:
@@ -183,7 +195,7 @@ class RemoteFile:
 
         reply = insist(self.url, start, whole)
         if reply.version not in self._versions:
-            self._identify(self._ask(0, IDENTITY).data)
+            self._identify(self._start().data)
             self._versions.add(reply.version)
         return reply.data
 

@@ -271,7 +271,7 @@ def test_a_part_of_the_end_is_not_the_end(
 
 
 @pytest.mark.parametrize("content", [SEALED, MIDDLE, OPEN], ids=["small", "middle", "open"])
-@pytest.mark.parametrize("faults", [["garbled"], ["", "garbled"], ["garbled", "garbled"]])
+@pytest.mark.parametrize("faults", [["garbled"], ["", "garbled"], ["garbled"] * 2])
 def test_ends_broken_on_their_way(server: Files, content: bytes, faults: list[str]) -> None:
     """What looks torn, or like no file at all, is fetched once more."""
     server.content["/md.son"] = content
@@ -582,6 +582,31 @@ class Plain:
 
     def size(self) -> int:
         return len(self.data)
+
+
+class Garbling(Plain):
+    """The next answers from the start on have other bytes."""
+
+    faults = 0
+
+    def fetch(self, start: int, length: int) -> Reply:
+        found = super().fetch(start, length)
+        if start != 0 or not self.faults:
+            return found
+        self.faults -= 1
+        return found._replace(data=bytes(byte ^ 1 for byte in found.data))
+
+
+def test_a_start_broken_on_its_way_is_no_other_file() -> None:
+    transport = Garbling(SEALED)
+    file = RemoteFile(transport)
+    transport.faults = 2
+    file.look()
+    assert transport.faults == 0
+    assert file.read_at(0, 5000) == SEALED[:5000]
+    transport.data = build()
+    with pytest.raises(RemoteError, match="another file has taken its place"):
+        file.look()
 
 
 NOISE = np.random.default_rng(0).bytes(20_000)
