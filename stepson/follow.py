@@ -22,12 +22,13 @@ Implements ``spec/son-1.md`` 4.1.
 
 from collections.abc import Iterator
 from functools import partial
-from numbers import Real
 from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 from weakref import WeakSet
+
+import numpy as np
 
 from stepson.errors import FormatError, SchemaError, StepsonError
 from stepson.frame import Frame
@@ -212,7 +213,8 @@ class Follower:
 
 def _check_seconds(name: str, value: object) -> None:
     """Refuse what would be found out in the middle of a run, or never."""
-    good = isinstance(value, Real) and not isinstance(value, bool) and value >= 0
+    number = isinstance(value, (int, float, np.integer)) and type(value) is not bool
+    good = number and float(value) >= 0  # type: ignore[arg-type]
     if not good or (name == "poll" and value == float("inf")):
         raise SchemaError(
             f"open(follow=True): {name} is a number of seconds from 0 on, not {value!r}",
