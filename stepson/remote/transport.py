@@ -316,10 +316,14 @@ def transport_for(url: str, options: Mapping[str, Any]) -> Transport | Path:
     Raises:
         RemoteError: unknown protocol, a missing package, options that do not fit.
     """
+    from fsspec import filesystem
     from fsspec.core import url_to_fs
 
     try:
-        system, path = url_to_fs(url, **options)
+        if re.match(r"https?://[^/]*\[", url):  # "::" in it joins no two file systems
+            system, path = filesystem("http", **options), url
+        else:
+            system, path = url_to_fs(url, **options)
     except ImportError as error:
         need = "stepson[remote]" if url.startswith("http") else "the package it names"
         raise RemoteError(url, f"{error}; install {need}") from error

@@ -57,3 +57,14 @@ def test_one_line(server: Files, command: str, capsys: pytest.CaptureFixture[str
         assert f"{server.url}{name}: " in error
         assert words in error
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("url", ["https://h:port/x.son", "http://[::1/x.son", "data://x"])
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_urls_that_are_none(
+    command: str, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, url]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert url in error
