@@ -184,8 +184,8 @@ def test_a_restart_from_an_earlier_state_counts_each_step_once(tmp_path: Path) -
     """What the parent had written behind that state is another branch of the same steps."""
     values = flux(1)
     first = write(tmp_path / "first.son", np.concatenate([values[:1000], flux(3, 500)]))
-    with stepson.open(first) as found:
-        parent = {"uuid": found.uuid, "digest": found.digest, "step": 1999}
+    with stepson.open(first) as opened:
+        parent = {"uuid": opened.uuid, "digest": opened.digest, "step": 1999}
     second = write(tmp_path / "second.son", values[1000:], first=2000, parent=parent)
     (run,) = trajectory_runs([first, second])
     assert run.samples == SAMPLES

@@ -70,7 +70,7 @@ def test_the_step_of_a_parent_may_be_of_numpy(tmp_path: Path) -> None:
             create(tmp_path / "c.son", parent={**parent, "step": step})
 
 
-def test_several_frames_are_a_list(traj: Trajectory) -> None:
+def test_several_frames_are_a_list(traj: Any) -> None:
     assert [each.step for each in traj[8:12]] == [16, 18, 20, 22]
     assert [each.step for each in traj[[-1, 0, 12]]] == [38, 0, 24]
     assert [float(each.energy) for each in traj[np.array([1, 11])]] == [2.0, 22.0]
@@ -83,7 +83,7 @@ def test_several_frames_are_a_list(traj: Trajectory) -> None:
 
 
 @pytest.mark.parametrize("key", [None, 1.5, True, np.True_, [0.5], (1, 2.0), b"a", [[1]]])
-def test_keys_that_mean_nothing(traj: Trajectory, key: Any) -> None:
+def test_keys_that_mean_nothing(traj: Any, key: Any) -> None:
     with pytest.raises(SchemaError, match="a number, a slice, or a list of numbers"):
         traj[key]
     with pytest.raises(SchemaError, match="a number, a slice, or a list of numbers"):
@@ -98,7 +98,7 @@ def test_keys_that_mean_nothing(traj: Trajectory, key: Any) -> None:
             stepson.open_many(traj.parts[0].path)[key]
 
 
-def test_at_step_takes_no_float(traj: Trajectory) -> None:
+def test_at_step_takes_no_float(traj: Any) -> None:
     with pytest.raises(SchemaError, match=r"a step is a whole number, not 10\.0"):
         traj.at_step(10.0)
 

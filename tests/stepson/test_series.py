@@ -549,7 +549,7 @@ def with_gauge(gauge: str | None) -> Field:
 )
 def test_what_must_agree(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     """Where it does not, the files are runs of their own, and it is said."""
-    known = {"numbers": [18] * 3, "timestep": 4.0, "masses": [18.0] * 3}
+    known: dict[str, Any] = {"numbers": [18] * 3, "timestep": 4.0, "masses": [18.0] * 3}
     known |= {"cell": np.eye(3) * 8, "fields": [*FIELDS[:2], with_gauge("none")]}
     stepson.create(tmp_path / "a.son", **known).close()
     a = stepson.open(tmp_path / "a.son")
@@ -857,8 +857,8 @@ def test_a_backup_copy_is_left_out(tmp_path: Path) -> None:
     with pytest.warns(SeriesWarning, match=r"left out: .*backup/a\.son, the same file as "):
         check_content(stepson.open(str(tmp_path / "**" / "*.son"), join=True), even(0, 40))
     with pytest.warns(SeriesWarning, match=r"a\.son, the same file as .*backup/a\.son"):
-        found = stepson.open([tmp_path, copy])
-    assert found.paths[0] == copy
+        found = stepson.open_many([tmp_path, copy])
+    assert found.runs[0].paths == (copy, tmp_path / "b.son")
     assert len(stepson.open_many([tmp_path / "*.son", path])) == 1
     with stepson.open(copy, "a") as out:
         out.append(20, **frame(20))
