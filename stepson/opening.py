@@ -19,6 +19,7 @@ from stepson.records import (
     MAP_LIMIT,
     PREFIX_SIZE,
     RECORD_MAGIC,
+    Commit,
     RecordType,
     check_magic,
     padded,
@@ -158,30 +159,34 @@ class Opened:
         return torn if (sign and kind) or b"\xa6digest" in data else 0
 
 
-def open_source(source: Source) -> Opened:
+def open_source(source: Source, *, lenient: bool = False) -> Opened:
     """Read what is needed of the start and the end of a file.
 
     What came over a network may have changed on its way, and a torn tail looks the same: it
     is fetched once more before frames are taken for uncommitted.
+
+    Args:
+        source: of the file.
+        lenient: open it even where nothing tells which blocks came last, to check it.
 
     Raises:
         FormatError: it is no `.son`, or what was surely committed does not verify.
     """
     edges = Edges(source)
     if not edges.far:
-        return _opened(edges)
+        return _opened(edges, lenient)
     try:
-        found = _opened(edges)
+        found = _opened(edges, lenient)
     except FormatError:
         pass
     else:
         if not found.torn_bytes and not found.damages:
             return found
     forget(source)
-    return _opened(Edges(source))
+    return _opened(Edges(source), lenient)
 
 
-def _opened(source: Edges) -> Opened:
+def _opened(source: Edges, lenient: bool) -> Opened:
     size = source.size
     if size == 0:
         raise FormatError("the file is empty")
@@ -206,11 +211,25 @@ def _opened(source: Edges) -> Opened:
     instead = StandIns(source, header.uuid, schema, commit.end)
     if tail.damage is not None:
         instead.tell(tail.damage, "the COMMIT before it")
-    table = instead.table(commit)
+    table = _table(instead, commit, lenient)
     roots = _roots(tail, instead)
     cadences = len(schema.cadences)
     tree = Tree(source, cadences, table.entries, roots, instead.entries, commit.end)
     return Opened(source, size, header, schema, tail, table, tree, instead)
+
+
+def _table(instead: StandIns, commit: Commit, lenient: bool) -> Table:
+    """The TABLE of the COMMIT that counts; an empty one where it is lost for good."""
+    try:
+        with _needed("the last TABLE, and what it was made of,"):
+            return instead.table(commit)
+    except FormatError as error:
+        if not lenient:
+            raise
+        instead.damages.append(error)
+        fields, cadences = len(instead.schema.fields), len(instead.schema.cadences)
+        zeros = (0,) * fields
+        return Table(Entries.of([], cadences), (), Totals(zeros, zeros, ("",) * fields))
 
 
 @contextmanager

@@ -8,7 +8,9 @@ collected, not raised: one damaged chunk must not hide another.
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from crc32c import crc32c
@@ -18,13 +20,14 @@ from stepson.damage import Damage
 from stepson.errors import DamageWarning, FormatError, StepsonError
 from stepson.findings import break_damage, chunk_damage, hole_damage, record_name
 from stepson.index import Column, Unit
-from stepson.opening import Opened
+from stepson.opening import Opened, open_source
 from stepson.records import COMMIT_SIZE, MAGIC_SIZE, Commit, RecordType
 from stepson.resync import Hole, Placed, bad_chunks, chain, commits_before, pieces
 from stepson.scan import Record, payload_crc, read_record
+from stepson.source import LocalFile
 from stepson.tree import unpack_tree
 
-__all__ = ["Verification", "verify"]
+__all__ = ["Verification", "verify", "verify_damaged"]
 
 Progress = Callable[[int, int], None]
 BLOCKS = (RecordType.BLOCK, RecordType.SCALARS)
@@ -115,6 +118,29 @@ def verify(
             for error in opened.damages:  # of what opening and the index went around
                 _add(result, error)
     return result
+
+
+def verify_damaged(
+    path: Path, *, deep: bool = False, on_progress: Progress | None = None
+) -> tuple[Verification, int]:
+    """Check a file that cannot be opened because nothing tells which blocks came last.
+
+    Returns:
+        what is wrong, and how many bytes are torn.
+
+    Raises:
+        FormatError: HEADER, SCHEMA or all COMMITs are damaged, too.
+    """
+    with closing(LocalFile(path)) as source:
+        try:
+            opened = open_source(source, lenient=True)
+        except FormatError as error:
+            error.args = (f"{path}: {error}",)
+            raise
+        result = verify(opened, deep=deep, on_progress=on_progress)
+        for each in opened.damages:
+            _add(result, each)
+        return result, opened.torn_bytes
 
 
 def _moved(opened: Opened) -> Damage | None:

@@ -187,8 +187,8 @@ class Inventory:
             self.damages.append(Damage(what, start))
         for number in reversed(range(len(self.items))):
             item = self.items[number]
-            if item.place < start or item.certain:
-                break
+            if item.place < start or item.certain or item.place in self.bad:
+                break  # what follows the head of a block of this file has overwritten it
             self.items[number] = item._replace(kind="foreign")
 
     def _own(self, found: Sequence[Record | Hole], this: Placed, since: int | None) -> None:

@@ -39,6 +39,7 @@ from stepson.opening import Header, open_named
 from stepson.recovery.basis import Basis, find_basis
 from stepson.recovery.copying import Copier
 from stepson.recovery.inventory import Inventory, take_stock
+from stepson.recovery.lending import check_lender
 from stepson.recovery.result import Recovery, losses
 from stepson.schema import Field, Schema
 from stepson.source import LocalFile, Source
@@ -152,7 +153,10 @@ def _basis(data: Source, like: PathLike | None) -> Basis:
     if like is None:
         return find_basis(data, None)
     with closing(LocalFile(Path(like))) as lender:
-        return find_basis(data, open_named(lender, Path(like)))
+        basis = find_basis(data, open_named(lender, Path(like)))
+        if "SCHEMA" in basis.borrowed:
+            check_lender(data, basis.schema, str(like))
+        return basis
 
 
 def _chosen(schema: Schema, fields: Iterable[str] | None) -> list[Field]:

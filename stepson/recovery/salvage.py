@@ -124,6 +124,8 @@ def check_fit(block: Block) -> None:
     """
     schema = block.schema
     wrong = FormatError("a block that does not fit SCHEMA", offset=block.record.offset)
+    if any(n is not None and n >= len(schema.fields) for n in block.chunks):
+        raise wrong
     for number, each in enumerate(schema.fields):
         whole = each.sample_bytes(schema.n_atoms)
         atoms = schema.n_atoms if each.per_atom else 1

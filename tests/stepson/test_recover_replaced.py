@@ -5,6 +5,7 @@ Each record verifies, so only what names it tells that it does not belong there.
 
 from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,3 +228,42 @@ def test_frames_that_nothing_tells_of(own: bytes) -> None:
     assert found.unaccounted == 3
     assert [(i.first, i.end) for i in found.items if i.kind == "lost"] == [(20, 30)]
     assert any("3 frames" in str(each) for each in found.damages)
+
+
+OTHERS: dict[str, tuple[int, list[tuple[Any, ...]]]] = {
+    "atoms": (5, [("positions", "float32", ("atom", 6), 1), ("energy", "float64", (), 1)]),
+    "dtype": (10, [("positions", "int32", ("atom", 3), 1), ("energy", "int64", (), 1)]),
+    "names": (10, [("forces", "float32", ("atom", 3), 1), ("heat", "float64", (), 1)]),
+    "every": (10, [("positions", "float32", ("atom", 3), 2), ("energy", "float64", (), 2)]),
+    "less": (10, [("positions", "float32", ("atom", 3), 1)]),
+    "more": (
+        10,
+        [
+            ("positions", "float32", ("atom", 3), 1),
+            ("energy", "float64", (), 1),
+            ("x", "float64", (), 1),
+        ],
+    ),
+    "irregular": (
+        10,
+        [("positions", "float32", ("atom", 3), None), ("energy", "float64", (), None)],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_fields_are_not_borrowed_from_any_file(
+    kind: str, own: bytes, tmp_path: Path
+) -> None:
+    """Sound bytes read as something else would be wrong numbers."""
+    atoms, fields = OTHERS[kind]
+    like = tmp_path / "like.son"
+    some = [Field(name, dtype, shape, "", every=n) for name, dtype, shape, n in fields]
+    create(like, fields=some, n_atoms=atoms).close()
+    old = tmp_path / "old.son"
+    schema = of_type(own, RecordType.SCHEMA)[0]
+    old.write_bytes(flipped(own, schema.offset + 60))
+    with pytest.raises(FormatError, match=r"like\.son has other fields"):
+        recover(old, tmp_path / "new.son", like=like)
+    done = recover(old, tmp_path / "new.son", like=tmp_path / "own.son")
+    assert done.complete

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import stepson
-from stepson.errors import DamageWarning
+from stepson.errors import DamageWarning, FormatError
 from stepson.records import Commit, RecordType, pack_head, pack_map
 from stepson.scan import Record
 from stepson.source import Bytes
 from stepson.trajectory import Trajectory
-from stepson.verify import Verification
+from stepson.verify import Verification, verify_damaged
 from tests.stepson.files import flipped, records, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::stepson.DamageWarning")
@@ -216,3 +216,21 @@ def test_a_copy_of_a_commit_in_the_tail_is_no_loss(data: bytes) -> None:
     commit = of_kind(data, RecordType.COMMIT)[-1]
     copied = data + data[commit.offset : commit.offset + 256]
     assert found(copied).ok
+
+
+def test_without_any_table_a_file_is_checked_all_the_same(tmp_path: Path) -> None:
+    """Opening refuses it, and names what saves it; checking lists what is damaged."""
+    path = tmp_path / "md.son"
+    write(path, [range(40), range(40, 80), range(80, 140)])
+    data = path.read_bytes()
+    tables = [r for r in records(data) if r.prefix.type in (5, 8)]
+    for record in tables:
+        data = flipped(data, record.offset + 20)
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match="stepson recover"):
+        stepson.open(path)
+    for deep in (False, True):
+        found, torn = verify_damaged(path, deep=deep)
+        assert not torn
+        spans = [(d.offset or 0, (d.offset or 0) + d.bytes) for d in found.damages]
+        assert all(any(a <= r.offset < b for a, b in spans) for r in tables)

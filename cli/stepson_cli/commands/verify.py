@@ -2,12 +2,18 @@
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stepson_cli.names import short
 from stepson_cli.names import trajectory as named
 from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepson.verify import Verification
 
 __all__ = ["command"]
 
@@ -38,14 +44,30 @@ def command(file: Path | str, deep: bool, as_json: bool, terminal: Terminal) -> 
         raise stepson.FormatError(f"{file} is a folder or a glob; give one file at a time")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stepson.DamageWarning)  # what they tell is listed
-        with stepson.open(file) as trajectory, reading(terminal, str(file)) as listener:
-            result = trajectory.verify(
-                deep=deep,
-                on_progress=lambda done, total: listener(short(file), done, total),
+        with reading(terminal, str(file)) as listener:
+            result, torn = _checked(
+                file, deep, lambda done, total: listener(short(file), done, total)
             )
-            torn = trajectory.torn_bytes
     if as_json:
         terminal.show_json(verdict_facts(result, path=str(file), torn=torn))
     else:
         terminal.show(verdict(result, path=str(file), torn=torn))
     return 0 if result.ok else DAMAGED
+
+
+def _checked(
+    file: Path | str, deep: bool, listener: "Callable[[int, int], None]"
+) -> "tuple[Verification, int]":
+    """What is wrong, and how many bytes are torn."""
+    import stepson
+    from stepson.verify import verify_damaged
+
+    try:
+        trajectory = stepson.open(file)
+    except stepson.FormatError:
+        if not isinstance(file, Path):
+            raise
+        return verify_damaged(file, deep=deep, on_progress=listener)
+    with trajectory:
+        found = trajectory.verify(deep=deep, on_progress=listener)
+        return found, trajectory.torn_bytes
