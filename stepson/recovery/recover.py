@@ -86,10 +86,28 @@ def recover(
         raise WriterError(f"{new} exists and is never overwritten; choose another name")
     with closing(LocalFile(old)) as data:
         try:
-            return _recover(data, old, new, on_progress, like, torn, fields)
+            return _recover(_Still(data), old, new, on_progress, like, torn, fields)
         except FormatError as error:
             error.args = (f"{old}: {error}",)
             raise
+
+
+class _Still:
+    """A file as long as it was at first: a run may go on writing to it.
+
+    Args:
+        source: of the file.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.size = source.size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._source.read_at(offset, max(0, min(length, self.size - offset)))
+
+    def close(self) -> None:
+        self._source.close()
 
 
 def _recover(
@@ -130,8 +148,12 @@ def _recover(
     try:
         result = _copy(newborn, data, schema, basis, found, draft, report)
         newborn.publish()
-    except BaseException:
+    except BaseException as error:
         newborn.discard()
+        if isinstance(error, WriterError) and isinstance(error.__cause__, OSError):
+            why = error.__cause__.strerror
+            again = "nothing of it is left; make room, then give the same command again"
+            raise WriterError(f"{new}: writing failed: {why}; {again}") from error
         raise
     newborn.release()
     newborn.sink.close()

@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -215,3 +218,59 @@ def test_warnings_are_a_line(path: Path, tmp_path: Path) -> None:
     first = done.stderr.splitlines()[0]
     assert first.startswith("Warning: ")
     assert "TABLE before it" in first
+
+
+def test_a_scheduler_stops_it_and_nothing_is_left(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM in the middle of writing: exit status 143, no hidden file."""
+    real = stepson.recover
+
+    def stopped(source: Path, target: Path, listener: object, **more: object) -> object:
+        def stop(done: int, total: int) -> None:
+            if done > 0.7 * total:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return real(source, target, stop, **more)  # type: ignore[arg-type]
+
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(stepson, "recover", stopped)
+        try:
+            status = main(["recover", str(path), str(path.with_name("new.son"))])
+        except SystemExit as error:
+            status = error.code  # type: ignore[assignment]
+        os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
+    assert [each.name for each in path.parent.iterdir()] == ["md.son"]
+
+
+def test_no_room_for_the_new_file(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What appending can do after a failure, a recovery cannot; it says so."""
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        os._exit(main(["recover", str(path), str(path.with_name("new.son"))]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    line = words_of(capfd)
+    assert "new.son: writing failed: File too large" in line
+    assert "give the same command again" in line
+    assert "mode 'a'" not in line
+    assert [each.name for each in path.parent.iterdir()] == ["md.son"]
+
+
+def words_of(capfd: pytest.CaptureFixture[str]) -> str:
+    out, err = capfd.readouterr()
+    return " ".join((out + err).split())
+
+
+def test_a_file_that_no_table_is_left_of_is_listed(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be opened can be checked: no advice goes in a circle."""
+    tables = [r.offset + 20 for kind in (5, 8) for r in of_kind(path, RecordType(kind))]
+    damage(path, *tables)
+    assert main(["verify", str(path)]) == 1
+    assert "the head of a record does not verify" in words(capsys)
+    assert main(["info", str(path)]) == 1
+    assert "stepson recover" in words(capsys)

@@ -625,3 +625,24 @@ def test_bytes_of_the_file_behind_its_end(truth: Truth, tmp_path: Path) -> None:
             done, traj = attempt(tmp_path, data + more)
             assert not any(check(truth, done, traj).values())
             assert done.torn_bytes >= len(more)
+
+
+def test_a_run_goes_on_writing_meanwhile(tmp_path: Path) -> None:
+    """What is appended while a file is read does not belong to what was looked at."""
+    path = tmp_path / "md.son"
+    writer = create(path, commit="manual", threaded=False)
+    for step in range(0, 40, 2):
+        writer.append(step, **frame(step))
+    writer.commit()
+
+    def go_on(done: int, total: int) -> None:
+        step = writer.last_step + 2 if writer.last_step is not None else 0
+        if step < 60:
+            writer.append(step, **frame(step))
+            writer.commit()
+
+    size = path.stat().st_size
+    done = recover(path, tmp_path / "new.son", go_on)
+    writer.close()
+    assert (done.size, done.torn_bytes, done.frames) == (size, 0, 20)
+    assert done.complete

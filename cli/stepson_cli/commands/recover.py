@@ -1,6 +1,10 @@
 """`stepson recover`: everything that is sound of a damaged file, in a new one."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -59,7 +63,7 @@ def command(
 
     source = _one_local_file(source)
     names = None if fields is None else [each.strip() for each in fields.split(",")]
-    with reading(terminal, str(source)) as listener:
+    with _removed_on_term(), reading(terminal, str(source)) as listener:
         done = stepson.recover(
             source,
             target,
@@ -92,3 +96,17 @@ def _one_local_file(source: Path | str) -> Path:
     if source.is_dir():
         raise FormatError(f"{source} is a folder; give one file at a time")
     return source
+
+
+@contextmanager
+def _removed_on_term() -> Iterator[None]:
+    """On SIGTERM, leave as on Ctrl-C: what was begun is removed."""
+
+    def leave(*_: object) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
