@@ -193,7 +193,9 @@ class Inventory:
 
     def _own(self, found: Sequence[Record | Hole], this: Placed, since: int | None) -> None:
         """Take what stands where the transaction of a COMMIT on the chain was."""
-        wrong = strays(self.source, found, this.commit, since)
+        start = max(this.start, MAGIC_SIZE)
+        whole = bool(found) and piece_start(found[0]) == start
+        wrong = strays(self.source, found, this.commit, since, whole=whole)
         for number, piece in enumerate(found):
             if number in wrong and len(self._shifts) > 1:
                 self._take(piece, certain=False)  # the COMMIT may be the one that moved

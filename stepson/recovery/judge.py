@@ -31,7 +31,12 @@ def ahead(sequence: int, of: int) -> int:
 
 
 def strays(
-    source: Source, found: Sequence[Record | Hole], commit: Commit, since: int | None
+    source: Source,
+    found: Sequence[Record | Hole],
+    commit: Commit,
+    since: int | None,
+    *,
+    whole: bool,
 ) -> dict[int, int | None]:
     """Which of the records of a transaction are not those that were committed.
 
@@ -43,6 +48,7 @@ def strays(
         found: what stands where the transaction was.
         commit: of the transaction.
         since: number of the COMMIT in front of it, if that stands there.
+        whole: whether `found` starts where the transaction does.
 
     Returns:
         places in `found`, with the number that the record there should have, if known.
@@ -53,8 +59,8 @@ def strays(
         heads = heads if isinstance(each, Hole) else crc32c(each.head, heads)
     if not holes and heads == commit.heads_crc:
         return {}
-    wrong = _misnumbered(found, commit.sequence, since)
-    if wrong or holes:
+    wrong = _misnumbered(found, commit.sequence, since if whole else None)
+    if wrong or holes or not whole:
         return wrong
     payloads = 0
     for each in found:

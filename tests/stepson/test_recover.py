@@ -646,3 +646,15 @@ def test_a_run_goes_on_writing_meanwhile(tmp_path: Path) -> None:
     writer.close()
     assert (done.size, done.torn_bytes, done.frames) == (size, 0, 20)
     assert done.complete
+
+
+@every_kind
+def test_a_commit_and_what_follows_it(truth: Truth, tmp_path: Path) -> None:
+    """One hole over the start of a transaction: the rest of that still counts."""
+    for commit, after in list(pairwise(truth.records))[:-3]:
+        if commit.prefix.type == RecordType.COMMIT:
+            bad = flipped(flipped(truth.data, commit.offset + 20), after.offset + 20)
+            done, traj = attempt(tmp_path, bad)
+            missing = check(truth, done, traj)
+            if after.prefix.type != RecordType.BLOCK and not done.torn_bytes:
+                assert not any(missing.values()), after.offset
