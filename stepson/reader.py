@@ -113,13 +113,13 @@ class Reader:
             end = self.opened.tail.valid_until
             record = read_record(self.source, unit.offset, unit.kind, end, HEAD_BYTES)
             block = Block(record, self.schema)
-            counts = (unit.row - unit.before)[Column.FRAMES :].tolist()
-            if counts != [block.frames, *block.samples]:
-                raise FormatError("a block contradicts its entry", offset=unit.offset)
             with self._lock:
                 self._blocks[unit.offset] = block
                 while len(self._blocks) > KEPT_BLOCKS:
                     self._blocks.popitem(last=False)
+        counts = (unit.row - unit.before)[Column.FRAMES :].tolist()
+        if counts != [block.frames, *block.samples]:  # also of one that another entry named
+            raise FormatError("a block contradicts its entry", offset=unit.offset)
         return block
 
     def unit_of_frame(self, frame: int, *, small: bool = False) -> Unit:
