@@ -746,7 +746,7 @@ def chain(server: Files, count: int) -> list[str]:
 def test_several_urls_are_opened_at_once(server: Files) -> None:
     urls = chain(server, 6)
     server.latency = 0.02
-    with stepson.open(urls) as traj:
+    with stepson.open(urls, join=True) as traj:
         assert server.most_at_once >= 4
         check_content(traj, list(range(0, 240, 2)))
     with pytest.raises(RemoteError, match=r"nothing\.son: there is no such file"):
