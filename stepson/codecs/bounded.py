@@ -24,7 +24,7 @@ from stepson.codecs.integers import unzigzag, zigzag
 from stepson.codecs.predict import (
     SCALE,
     History,
-    exact,
+    is_exact,
     predictions,
     read_taps,
     weight,
@@ -50,7 +50,7 @@ class _Grid(NamedTuple):
     @property
     def exact(self) -> bool:
         """Whether float64 predicts exactly; else int64 does it, modulo 2^64."""
-        return exact(self.largest, self.taps)
+        return is_exact(self.largest, self.taps)
 
     def residual_dtype(self) -> str:
         """Return the narrowest dtype that surely holds every residual."""
@@ -174,14 +174,15 @@ def _restore(
 
 def _restore_band(words: Words, start: Words, span: slice, grid: _Grid, out: Array) -> None:
     """Decode a band of columns into ``out``."""
-    history = History(grid.taps, out.shape[1], np.float64 if grid.exact else np.int64)
+    exact = grid.exact
+    history = History(grid.taps, out.shape[1], np.float64 if exact else np.int64)
     residuals = unzigzag(start.group(0, span)).view("<i8")
     first = 0
     while first < len(out):
         q = history.group(len(residuals))
         q[:] = residuals
         for i, row in enumerate(q):
-            if grid.exact:
+            if exact:
                 guess = history.predict(first + i, i)
                 np.rint(guess, guess)
             else:

@@ -29,8 +29,8 @@ __all__ = [
     "MAX_TAPS",
     "SCALE",
     "History",
-    "exact",
     "fit_taps",
+    "is_exact",
     "polynomial",
     "predictions",
     "read_taps",
@@ -76,7 +76,7 @@ def read_taps(parameters: Parameters) -> tuple[int, ...]:
     return tuple(taps)
 
 
-def exact(largest: int, taps: Sequence[int]) -> bool:
+def is_exact(largest: int, taps: Sequence[int]) -> bool:
     """Whether predictions from integers of at most this size are exact in float64."""
     return largest * weight(taps) < 1 << 52
 

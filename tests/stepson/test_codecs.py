@@ -18,8 +18,8 @@ from stepson.codecs.linear import MAX_SCALE
 from stepson.codecs.plan import choose_plan
 from stepson.codecs.predict import (
     SCALE,
-    exact,
     fit_taps,
+    is_exact,
     polynomial,
     predictions,
     taps_of_row,
@@ -285,7 +285,7 @@ def test_difference_and_zigzag_have_inverses(values: Array, k: int) -> None:
     st.lists(st.integers(-(2**18), 2**18), max_size=8),
 )
 def test_float_prediction_equals_the_integer_one(q: Array, taps: list[int]) -> None:
-    assert exact(2**30, taps)
+    assert is_exact(2**30, taps)
     whole = whole_predictions(q, taps)
     quick = predictions(q.astype("f8"), taps)
     assert np.array_equal(whole, np.rint(quick).astype(np.int64))
