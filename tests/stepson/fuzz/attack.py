@@ -183,14 +183,15 @@ def _append(path: Path) -> int:
     try:
         writer = resume(sink, NOWHERE, commit="manual", threaded=False)
         step = 0 if writer.last_step is None else writer.last_step + 1
-        values: dict[str, Any] = {}
-        while not values:
-            values = {
-                name: np.zeros(field.sample_shape(writer.n_atoms), field.dtype)
-                for name, field in writer.fields.items()
-                if field.due(step) or field.every is None
-            }
-            step += not values
+        step = min(
+            step if field.every is None else step + (field.offset - step) % field.every
+            for field in writer.fields.values()
+        )
+        values = {
+            name: np.zeros(field.sample_shape(writer.n_atoms), field.dtype)
+            for name, field in writer.fields.items()
+            if field.due(step) or field.every is None
+        }
         writer.checkpoint({"step": step})
         before = writer.frames
         writer.extend([step], **{name: value[None] for name, value in values.items()})
