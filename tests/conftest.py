@@ -1,6 +1,7 @@
 """Fixtures that every part shares."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,9 @@ def shared_data() -> Path:
             "no validation data: set STEPSON_DATA to the folder that holds zro2/, sportran/"
         )
     return folder
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # of a shell that started pytest in the background; children would inherit it, and the
+    # tests of Ctrl-C would wait for ever
+    signal.signal(signal.SIGINT, signal.default_int_handler)
