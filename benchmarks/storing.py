@@ -6,6 +6,7 @@ so that one that is not installed is found out then.
 """
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,22 @@ BATCH = 128
 XTC_BOUND = 5e-3  # Å: it is told nm x 1000
 
 
-class Reader:
+class Reader(ABC):
     """An open file; `frames` is known from the start."""
 
     frames: int
 
+    @abstractmethod
     def scan(self) -> Iterator[Batch]:
         """All frames of all fields, in order."""
-        raise NotImplementedError
 
     def scan_all(self) -> int:
         """Have every frame handed over; how many there were."""
         return sum(len(batch["positions"]) for batch in self.scan())
 
+    @abstractmethod
     def frame(self, k: int) -> Array:
         """Positions of one frame."""
-        raise NotImplementedError
 
     def atom(self, i: int) -> Array:
         """Positions of one atom in all frames, shape ``(frames, 3)``."""
@@ -44,12 +45,12 @@ class Reader:
         """Let go of the file."""
 
 
-class Writer:
+class Writer(ABC):
     """A file that grows."""
 
+    @abstractmethod
     def add(self, batch: Batch) -> None:
         """Append frames."""
-        raise NotImplementedError
 
     def flush(self) -> None:
         """What a careful program calls now and then, where there is something to call."""
@@ -58,7 +59,7 @@ class Writer:
         """Finish the file."""
 
 
-class Format:
+class Format(ABC):
     """A way to store frames."""
 
     name: str
@@ -76,13 +77,13 @@ class Format:
         """Around all use: what is not to be timed."""
         return contextlib.nullcontext()
 
+    @abstractmethod
     def writer(self, path: Path, like: Batch, frames: int, system: Any) -> Writer:
         """Start a file for `frames` frames of this kind."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reader(self, path: Path, fields: tuple[str, ...]) -> Reader:
         """Open a file."""
-        raise NotImplementedError
 
 
 class Calls(Writer):

@@ -146,10 +146,7 @@ def open(
     if not isinstance(path, (str, os.PathLike)) or not single or join is False:
         if mode == "a" or follow:
             raise SchemaError(_one_only(mode))
-        source_of = partial(_source, storage_options=storage_options)
-        found = assemble(find(path, storage_options), source_of, join=join, strict=strict)
-        for remark in found.remarks:
-            warnings.warn(remark, SeriesWarning, stacklevel=2)
+        found = _together(path, join, strict, True, storage_options)
         return found.runs[0].open() if len(found) == 1 and join is not False else found
     return _open_one(path, mode, strict, follow, storage_options, options)
 
@@ -177,10 +174,21 @@ def open_many(
     Warns:
         SeriesWarning: as `open`.
     """
+    return _together(path, join, strict, warn, storage_options)
+
+
+def _together(
+    path: PathLike | Iterable[PathLike],
+    join: bool | None,
+    strict: bool,
+    warn: bool,
+    storage_options: Mapping[str, Any] | None,
+) -> Ensemble:
+    """What `open` and `open_many` share; the warnings are of their caller."""
     source_of = partial(_source, storage_options=storage_options)
     found = assemble(find(path, storage_options), source_of, join=join, strict=strict)
     for remark in found.remarks if warn else ():
-        warnings.warn(remark, SeriesWarning, stacklevel=2)
+        warnings.warn(remark, SeriesWarning, stacklevel=3)
     return found
 
 
