@@ -41,7 +41,7 @@ class Reader(ABC):
         """Positions of one atom in all frames, shape ``(frames, 3)``."""
         return np.concatenate([batch["positions"][:, i] for batch in self.scan()])
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most have nothing to do
         """Let go of the file."""
 
 
@@ -52,10 +52,10 @@ class Writer(ABC):
     def add(self, batch: Batch) -> None:
         """Append frames."""
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027  # most have nothing to do
         """What a careful program calls now and then, where there is something to call."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most have nothing to do
         """Finish the file."""
 
 
