@@ -72,21 +72,15 @@ class Samples:
     """
 
     def __init__(self, file, how=None, tiles=None, cuts=None, steps_chunk=None):
-        self.file, self.how, self.tiles, self.cuts = (
-            file,
-            how or {},
-            tiles or {},
-            cuts or {},
-        )
-        self.steps_chunk = steps_chunk or {}
+        self.file, self.how = file, how or {}
+        self.tiles, self.cuts, self.steps_chunk = tiles or {}, cuts or {}, steps_chunk or {}
         self.chunks, self.decoded = Chunks(), {}
 
     def pack(self, samples, small=False):
         """Map and payload of ``{field: (steps, values)}``; of the small fields alone."""
         file = self.file
-        for number, each in sorted(
-            enumerate(file.fields), key=lambda item: not is_small(item[1])
-        ):
+        small_first = sorted(enumerate(file.fields), key=lambda pair: not is_small(pair[1]))
+        for number, each in small_first:
             if each["name"] in samples and (is_small(each) or not small):
                 values = np.ascontiguousarray(samples[each["name"]][1])
                 self.decoded[each["name"]] = self._field(number, each, values)

@@ -15,33 +15,21 @@ def field(
     name, dtype="float64", shape=(), unit="", every=1, offset=0, precision=None, **more
 ):
     """The map of a field."""
-    found = {
-        "name": name,
-        "dtype": dtype,
-        "shape": list(shape),
-        "unit": unit,
-        "every": every,
-    }
-    rest = {"offset": offset, "precision": precision, "codec": "auto", "attributes": {}}
-    return {**found, **rest, **more}
+    found = {"name": name, "dtype": dtype, "shape": list(shape), "unit": unit}
+    found.update(every=every, offset=offset, precision=precision)
+    return {**found, "codec": "auto", "attributes": {}, **more}
 
 
 def pack(content):
     """A msgpack map; bytes stay what they are."""
-    return (
-        content if isinstance(content, bytes) else msgpack.packb(content, use_bin_type=True)
-    )
+    given = isinstance(content, bytes)
+    return content if given else msgpack.packb(content, use_bin_type=True)
 
 
 def prefix(kind, packed, payload_length, sequence, **lies):
     """The 32 bytes in front of a map."""
-    values = {
-        "magic": b"\xd5SON",
-        "type": kind,
-        "flags": 0,
-        "map": len(packed),
-        "payload": payload_length,
-    }
+    values = {"magic": b"\xd5SON", "type": kind, "flags": 0}
+    values.update(map=len(packed), payload=payload_length)
     values = {**values, "sequence": sequence % 2**32, "crc": crc32c(packed), **lies}
     body = struct.pack("<4sHHIQII", *values.values())
     return body + struct.pack("<I", crc32c(body))

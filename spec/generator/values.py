@@ -20,14 +20,22 @@ def noise(shape, dtype="<f8", seed=1):
     """Values in [-1, 1) with 20 significant bits, or any integers of an integer dtype."""
     kind, words = np.dtype(dtype).kind, bits(int(np.prod(shape)), seed)
     if kind == "f":
-        return (
-            ((words >> np.uint64(43)).astype("<f8") / 2.0**20 - 1.0)
-            .reshape(shape)
-            .astype(dtype)
-        )
+        values = (words >> np.uint64(43)).astype("<f8") / 2.0**20 - 1.0
+        return values.reshape(shape).astype(dtype)
     if kind == "b":
         return (words >> np.uint64(63)).astype(bool).reshape(shape)
     return words.astype(dtype).reshape(shape)
+
+
+def little(name):
+    """A dtype by its name, as it is stored."""
+    return np.dtype(name).newbyteorder("<")
+
+
+def noise_of(field, frames, n_atoms=2, seed=1):
+    """Noise of the dtype and shape of a field."""
+    shape = (n_atoms if n == "atom" else n for n in field["shape"])
+    return noise((frames, *shape), little(field["dtype"]), seed)
 
 
 def motion(frames, shape, dtype="<f8", seed=1, start=0):

@@ -19,16 +19,16 @@ class Vector:
     file: object
     """A `File` as it is now, or bytes."""
     expect: dict | None = None
+    """Default: what the `File` has kept account of, up to its end."""
     variants: list = field(default_factory=list)
     """(name, bytes, expectation or several of which any is right)."""
 
     def __post_init__(self):
+        if self.expect is None and not self.variants:
+            self.expect = self.file.account.read()
         given = isinstance(self.file, bytes)
-        self.pieces = (
-            [(0, self.file)]
-            if given
-            else [(at, bytes(data)) for at, data in self.file.pieces]
-        )
+        pieces = [(0, self.file)] if given else self.file.pieces
+        self.pieces = [(at, bytes(data)) for at, data in pieces]
 
     @property
     def base(self):
