@@ -15,10 +15,11 @@ from spec.generator.codecs import (
 )
 from spec.generator.file import File
 from spec.generator.records import field
-from spec.generator.values import motion, noise
+from spec.generator.values import little, motion, noise, noise_of
 from spec.generator.vector import Vector
 
 LAYOUTS = ("frames", "columns")
+FLOATS = {"half": "float16", "single": "float32", "double": "float64"}
 QUARTIC = [4 << 16, -6 << 16, 4 << 16, -1 << 16]
 FITTED = [131100, -65600, 40, -4]
 LONG = [90001, -23000, 1999, -3001, 4003, -5009, 1013, -911, 700, -301, 107, -65]
@@ -36,71 +37,63 @@ def cases():
     yield bounded_large()
 
 
-def blocks(name, about, fields, plans, values, n_atoms=2):
-    """A file with one transaction for each plan: ``values(plan number)`` by field, codecs by field."""
-    file, step = File(*fields, n_atoms=n_atoms), 0
-    file.commit()
-    for number, how in enumerate(plans):
-        found = values(number)
-        frames = len(next(iter(found.values())))
-        file.block(
-            {key: (range(step, step + frames), each) for key, each in found.items()}, how
-        )
-        file.commit()
-        step += frames
+def case(name, about, fields, plans, n_atoms=2):
+    """A file with one transaction for each plan.
+
+    Args:
+        name: the codec, and what is special.
+        about: of the vector.
+        fields: of the file.
+        plans: pairs of a codec, or a map of codecs by field, and values by field.
+        n_atoms: of the file.
+    """
+    file, step = File.created(*fields, n_atoms=n_atoms), 0
+    for how, values in plans:
+        steps = range(step, step + len(next(iter(values.values()))))
+        how = how if isinstance(how, dict) else dict.fromkeys(values, how)
+        file.transaction({key: (steps, value) for key, value in values.items()}, how)
+        step = steps.stop
     file.seal()
-    return Vector(f"codec-{name}", about, name, file, file.account.read())
+    return Vector(f"codec-{name}", about, name.partition("-")[0], file)
 
 
 def raw_codec():
     """`raw`."""
     fields = [field("x", "float32", ["atom", 3]), field("flag", "bool", ["atom"])]
-    values = lambda i: {
-        "x": motion(4, (2, 3), "<f4", start=4 * i),
-        "flag": noise((4, 2), "?", i + 1),
-    }
-    return blocks("raw", "raw chunks", fields, [{}, {"x": raw, "flag": raw}], values)
+    values = [
+        {"x": motion(4, (2, 3), "<f4", start=4 * i), "flag": noise((4, 2), "?", i + 1)}
+        for i in range(2)
+    ]
+    return case("raw", "raw chunks", fields, [({}, values[0]), (raw, values[1])])
 
 
 def blosc2_codec():
     """`blosc2`: coders, filters, special chunks, words of every width."""
     names = ["float64", "float32", "int16", "uint8"]
-    fields = [field(f"v_{name}", name, ["atom", 30]) for name in names]
-    plans = [
-        each(plain, coder=c, filter_name=f)
-        for c in ("lz4", "zstd")
-        for f in ("none", "shuffle", "bitshuffle")
+    dtypes = {f"v_{name}": little(name) for name in names}
+    coders = [
+        each(plain, coder=coder, filter_name=filter_name)
+        for coder in ("lz4", "zstd")
+        for filter_name in ("none", "shuffle", "bitshuffle")
     ]
-    plans += [each(plain, level=0), stored, plain, plain]
 
-    def values(i):
-        if i == len(plans) - 1:
-            return {
-                f["name"]: np.zeros((8, 4, 30), f"<{np.dtype(f['dtype']).str[1:]}")
-                for f in fields
-            }
-        if i == len(plans) - 2:
-            return {
-                f["name"]: np.full((8, 4, 30), 7, f"<{np.dtype(f['dtype']).str[1:]}")
-                for f in fields
-            }
-        found = {}
-        for f in fields:
-            path = motion(8, (4, 30), "<f8", start=8 * i)
-            found[f["name"]] = (path if f["dtype"][0] == "f" else 5 + np.abs(path)).astype(
-                np.dtype(f["dtype"]).newbyteorder("<")
-            )
-        return found
+    def moving(i):
+        path = motion(8, (4, 30), "<f8", start=8 * i)
+        whole = 5 + np.abs(path)
+        return {k: (path if d.kind == "f" else whole).astype(d) for k, d in dtypes.items()}
 
-    about = (
-        "blosc2: two coders, three filters, stored as it is, one repeated value, all zeros"
-    )
-    return blocks(
+    def constant(value):
+        return {key: np.full((8, 4, 30), value, dtype) for key, dtype in dtypes.items()}
+
+    plans = [
+        (codec, moving(i))
+        for i, codec in enumerate([*coders, each(plain, level=0), stored])
+    ]
+    return case(
         "blosc2",
-        about,
-        fields,
-        [{f["name"]: plan for f in fields} for plan in plans],
-        values,
+        "blosc2: two coders, three filters, stored as it is, one repeated value, all zeros",
+        [field(f"v_{name}", name, ["atom", 30]) for name in names],
+        [*plans, (plain, constant(7)), (plain, constant(0))],
         n_atoms=4,
     )
 
@@ -108,234 +101,182 @@ def blosc2_codec():
 def delta_codec():
     """`delta`: every k, layout and dtype."""
     fields = [field(f"v_{name}", name, ["atom", 3]) for name in DTYPES]
-    plans = [each(delta, k=k, layout=layout) for k in range(6) for layout in LAYOUTS]
-    plans += [each(delta, k=k, coder="lz4", filter_name="bitshuffle") for k in (0, 5)]
+    codecs = [each(delta, k=k, layout=layout) for k in range(6) for layout in LAYOUTS]
+    codecs += [each(delta, k=k, coder="lz4", filter_name="bitshuffle") for k in (0, 5)]
 
     def values(i):
-        frames = 1 + 3 * (i % 4)  # also fewer frames than k
-        found = {}
+        frames, found = 1 + 3 * (i % 4), {}  # also fewer frames than k
         for n, f in enumerate(fields):
-            dtype = np.dtype(f["dtype"]).newbyteorder("<")
+            dtype = little(f["dtype"])
             smooth = dtype.kind == "f" and i % 2
-            shape = (2, 3)
-            found[f["name"]] = (
-                motion(frames, shape, dtype, i + 1)
-                if smooth
-                else noise((frames, *shape), dtype, i + n + 1)
-            )
+            rough = noise_of(f, frames, seed=i + n + 1)
+            found[f["name"]] = motion(frames, (2, 3), dtype, i + 1) if smooth else rough
         return found
 
-    return blocks(
+    return case(
         "delta",
         "delta: every k, layout and dtype; also fewer frames than k",
         fields,
-        [{f["name"]: p for f in fields} for p in plans],
-        values,
+        [(codec, values(i)) for i, codec in enumerate(codecs)],
     )
 
 
 def linear_codec():
     """`linear`: taps from none to twelve, both layouts, fewer frames than taps."""
-    fields = [
-        field("single", "float32", ["atom", 3]),
-        field("double", "float64", ["atom", 3]),
-    ]
-    taps = [[], *POLYNOMIALS[1:], QUARTIC, FITTED, LONG, LONG, LONG, [1 << 26, -(1 << 26)]]
-    lengths = [9, 9, 9, 9, 9, 40, 40, 12, 5, 6]
-    scales = [None, None, 0, -1, None, 12, None, None, None, None]
+    table = (  # taps, scale, frames
+        ([], None, 9),
+        (POLYNOMIALS[1], None, 9),
+        (POLYNOMIALS[2], 0, 9),
+        (POLYNOMIALS[3], -1, 9),
+        (QUARTIC, None, 9),
+        (FITTED, 12, 40),
+        (LONG, None, 40),
+        (LONG, None, 12),
+        (LONG, None, 5),
+        ([1 << 26, -(1 << 26)], None, 6),
+    )
     plans = [
-        each(linear, taps=t, layout=LAYOUTS[i % 2], scale=s)
-        for i, (t, s) in enumerate(zip(taps, scales, strict=True))
+        (
+            each(linear, taps=taps, layout=LAYOUTS[i % 2], scale=scale),
+            {
+                "single": motion(frames, (2, 3), "<f4", i + 1),
+                "double": motion(frames, (2, 3), "<f8", i + 7),
+            },
+        )
+        for i, (taps, scale, frames) in enumerate(table)
     ]
-    values = lambda i: {
-        "single": motion(lengths[i], (2, 3), "<f4", i + 1),
-        "double": motion(lengths[i], (2, 3), "<f8", i + 7),
-    }
-    return blocks(
+    return case(
         "linear",
         "linear: none to twelve taps, also more than rows; the largest taps",
-        fields,
-        [{f["name"]: p for f in fields} for p in plans],
-        values,
+        [field(name, FLOATS[name], ["atom", 3]) for name in ("single", "double")],
+        plans,
     )
 
 
 def linear_zeros():
     """`linear` with zeros of both signs: X is an integer, so a prediction of zero is +0."""
     fields = [
-        field(f"{n}_{c}", f"float{b}", ["atom", c])
-        for n, b in (("single", 32), ("double", 64))
-        for c in (1, 2, 40)
+        field(f"{name}_{columns}", FLOATS[name], ["atom", columns])
+        for name in ("single", "double")
+        for columns in (1, 2, 40)
     ]
-    pattern = np.array(
+    signs = np.array(
         [
-            [-0.0, -1e-30],
-            [-0.0, 0.0],
-            [-0.0, -0.0],
-            [0.0, -0.0],
-            [-0.0, 1.0],
-            [-0.0, -0.0],
-            [-0.0, -1.0],
-            [2.0**-83, -0.0],
-            [-0.0, -0.0],
+            [-0.0, -1e-30], [-0.0, 0.0], [-0.0, -0.0], [0.0, -0.0], [-0.0, 1.0],
+            [-0.0, -0.0], [-0.0, -1.0], [2.0**-83, -0.0], [-0.0, -0.0],
         ]
-    )
+    )  # fmt: skip
     edges = np.array(
         [
-            [2.0**-83, -(2.0**-83)],
-            [2.0**99, -(2.0**99)],
-            [-(2.0**99), 1.5],
-            [0.0, 2.0**-80],
-            [3.0, -0.0],
+            [2.0**-83, -(2.0**-83)], [2.0**99, -(2.0**99)], [-(2.0**99), 1.5],
+            [0.0, 2.0**-80], [3.0, -0.0],
         ]
+    )  # fmt: skip
+
+    def repeated(rows, f):
+        columns = np.resize(rows.T, (f["shape"][1], 1, len(rows)))
+        return columns.T.astype(little(f["dtype"]))
+
+    table = (
+        (POLYNOMIALS[1], signs),
+        (POLYNOMIALS[2], signs),
+        ([], signs),
+        ([-65536], signs),
+        (POLYNOMIALS[3], edges),
     )
-    taps = [POLYNOMIALS[1], POLYNOMIALS[2], [], [-65536], POLYNOMIALS[3]]
-    rows = [pattern, pattern, pattern, pattern, edges]
-    values = lambda i: {
-        f["name"]: np.resize(rows[i].T, (f["shape"][1], 1, len(rows[i]))).T.astype(
-            f"<{np.dtype(f['dtype']).str[1:]}"
-        )
-        for f in fields
-    }
-    found = blocks(
-        "linear",
-        "",
+    return case(
+        "linear-zeros",
+        "linear: a prediction of zero is +0, whatever the signs of zeros; the smallest and the largest values",
         fields,
-        [{f["name"]: each(linear, taps=t) for f in fields} for t in taps],
-        values,
+        [
+            (each(linear, taps=taps), {f["name"]: repeated(rows, f) for f in fields})
+            for taps, rows in table
+        ],
         n_atoms=1,
     )
-    found.name, found.about = (
-        "codec-linear-zeros",
-        "linear: a prediction of zero is +0, whatever the signs of zeros; the smallest and the largest values",
-    )
-    return found
 
 
 def bounded_codec():
     """`bounded`: dtypes, taps, layouts, every width of a word, one row."""
-    bound = {"half": 2.0**-6, "single": 1e-3, "double": 1e-4}
-    fields = [
-        field(n, f"float{b}", ["atom", 3], precision=bound[n])
-        for n, b in (("half", 16), ("single", 32), ("double", 64))
-    ]
-    taps = [*POLYNOMIALS, QUARTIC, FITTED, LONG, POLYNOMIALS[2], POLYNOMIALS[2]]
-    lengths = [9, 9, 9, 9, 9, 20, 20, 1, 3]
-    scale = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 100.0]
-
-    def values(i):
-        at = motion(lengths[i], (2, 3), "<f8", i + 1) * scale[i]
-        return {"half": at.astype("<f2"), "single": at.astype("<f4"), "double": at * 1e3}
-
-    plans = [
-        {n: each(bounded, bound=b, taps=t, layout=LAYOUTS[i % 2]) for n, b in bound.items()}
-        for i, t in enumerate(taps)
-    ]
-    return blocks(
-        "bounded", "bounded: dtypes, taps, layouts, widths, one row", fields, plans, values
+    bounds = {"half": 2.0**-6, "single": 1e-3, "double": 1e-4}
+    table = (  # taps, frames, size of the motion
+        (POLYNOMIALS[0], 9, 1.0),
+        (POLYNOMIALS[1], 9, 1.0),
+        (POLYNOMIALS[2], 9, 1.0),
+        (POLYNOMIALS[3], 9, 1.0),
+        (QUARTIC, 9, 1.0),
+        (FITTED, 20, 1.0),
+        (LONG, 20, 1.0),
+        (POLYNOMIALS[2], 1, 1.0),
+        (POLYNOMIALS[2], 3, 100.0),
+    )
+    plans = []
+    for i, (taps, frames, size) in enumerate(table):
+        codec = each(bounded, taps=taps, layout=LAYOUTS[i % 2])
+        at = motion(frames, (2, 3), "<f8", i + 1) * size
+        values = {"half": at.astype("<f2"), "single": at.astype("<f4"), "double": at * 1e3}
+        plans.append(({n: each(codec, bound=b) for n, b in bounds.items()}, values))
+    return case(
+        "bounded",
+        "bounded: dtypes, taps, layouts, widths, one row",
+        [field(n, FLOATS[n], ["atom", 3], precision=b) for n, b in bounds.items()],
+        plans,
     )
 
 
 def bounded_exceptions():
     """Values that are stored exactly: not finite, too large, outside of the bound after rounding."""
-    fields = [
-        field(n, f"float{b}", ["atom", 2], precision=1e-3)
-        for n, b in (("half", 16), ("single", 32), ("double", 64))
-    ]
     odd = [
-        np.nan,
-        np.inf,
-        -np.inf,
-        1e30,
-        -1e30,
-        60000.0,
-        0.1,
-        -0.0,
-        3e-4,
-        100.3,
-        1e13,
-        -2e12,
-        5e-324,
-        12345.678,
-        -65504.0,
-        9.7656e-4,
-    ]
+        np.nan, np.inf, -np.inf, 1e30, -1e30, 60000.0, 0.1, -0.0,
+        3e-4, 100.3, 1e13, -2e12, 5e-324, 12345.678, -65504.0, 9.7656e-4,
+    ]  # fmt: skip
 
-    def values(i):
+    def values(stride):
+        rows = np.array([odd, odd[::-1]] * 2)[:, ::stride].reshape(-1, 2, 2)
         with np.errstate(all="ignore"):
-            rows = np.array([odd, odd[::-1]] * 2)[:, :: 1 + i].reshape(-1, 2, 2)
-            found = {
-                n: rows.astype(f"<f{w}")
-                for n, w in (("half", 2), ("single", 4), ("double", 8))
-            }
+            found = {name: rows.astype(little(dtype)) for name, dtype in FLOATS.items()}
         found["single"].view("<u4").reshape(-1)[0] = 0xFFC12345  # a NaN keeps its bits
         return found
 
-    plans = [
-        {
-            f["name"]: each(
-                bounded,
-                bound=1e-3,
-                taps=POLYNOMIALS[k],
-                layout=LAYOUTS[k % 2],
-                hidden=hidden,
-            )
-            for f in fields
-        }
-        for k, hidden in ((1, 0), (3, 12345))
-    ]
-    found = blocks("bounded", "", fields, plans, values)
-    found.name, found.about = (
-        "codec-bounded-exceptions",
+    codec = each(bounded, bound=1e-3)
+    return case(
+        "bounded-exceptions",
         "bounded: NaN, infinities, too large, outside of the bound; any q may hide behind an exception",
+        [field(n, dtype, ["atom", 2], precision=1e-3) for n, dtype in FLOATS.items()],
+        [
+            (each(codec, taps=POLYNOMIALS[1], layout="columns", hidden=0), values(1)),
+            (each(codec, taps=POLYNOMIALS[3], layout="columns", hidden=12345), values(2)),
+        ],
     )
-    return found
 
 
 def bounded_large():
     """Grid points near 2^52, where predictions need integers, ties to even, and wrap."""
     bound = 16.0 / 31.0  # the grid is the integers
     top = 2.0**52
-    fields = [field("x", "float64", ["atom"], precision=bound)]
     rows = np.array(
         [
-            [top, -top],
-            [top - 1, 1 - top],
-            [-top, top],
-            [top - 3, 5.0],
-            [3.0, -top],
-            [-top, top],
-            [top, 0.0],
-            [1.0, -1.0],
+            [top, -top], [top - 1, 1 - top], [-top, top], [top - 3, 5.0],
+            [3.0, -top], [-top, top], [top, 0.0], [1.0, -1.0],
         ]
-    )
+    )  # fmt: skip
     ties = np.array(
         [
-            [1.0, 3.0],
-            [5.0, 7.0],
-            [-1.0, -3.0],
-            [-5.0, -7.0],
-            [2.0**40 + 1, -(2.0**40) - 1],
-            [9.0, -9.0],
+            [1.0, 3.0], [5.0, 7.0], [-1.0, -3.0], [-5.0, -7.0],
+            [2.0**40 + 1, -(2.0**40) - 1], [9.0, -9.0],
         ]
+    )  # fmt: skip
+    table = (
+        (POLYNOMIALS[2], rows),
+        (POLYNOMIALS[3], rows),
+        ([1 << 26, 1 << 26, -(1 << 26)], rows),
+        ([1 << 15], ties),
+        ([1 << 15, 1 << 15, 3 << 15], ties),
     )
-    taps = [
-        POLYNOMIALS[2],
-        POLYNOMIALS[3],
-        [1 << 26, 1 << 26, -(1 << 26)],
-        [1 << 15],
-        [1 << 15, 1 << 15, 3 << 15],
-    ]
-    values = lambda i: {"x": (rows if i < 3 else ties)}
-    found = blocks(
-        "bounded",
-        "",
-        fields,
-        [{"x": each(bounded, bound=bound, taps=t, largest=2**52)} for t in taps],
-        values,
-    )
-    found.name, found.about = (
-        "codec-bounded-large",
+    codec = each(bounded, bound=bound, largest=2**52)
+    return case(
+        "bounded-large",
         "bounded: |q| up to 2^52, sums modulo 2^64, ties to even",
+        [field("x", "float64", ["atom"], precision=bound)],
+        [(each(codec, taps=taps), {"x": values}) for taps, values in table],
     )
-    return found

@@ -11,7 +11,7 @@ from spec.generator.codecs import delta
 from spec.generator.expect import damaged, refused
 from spec.generator.file import File
 from spec.generator.records import HEADER, NOTE, SCHEMA, field, pack
-from spec.generator.values import motion
+from spec.generator.values import deep, motion
 
 
 def cases():
@@ -82,14 +82,6 @@ def records():
             )
         )
         yield f"checkpoint-{name}", file.data, file.account.read(checkpoints=(0,))
-
-
-def deep(levels):
-    """A map in a map in a map."""
-    found = {"end": 1}
-    for _ in range(levels):
-        found = {"in": found}
-    return found
 
 
 def redundant(file):

@@ -44,3 +44,11 @@ def motion(frames, shape, dtype="<f8", seed=1, start=0):
     place, speed, bend = (noise(shape, seed=seed + i) for i in range(3))
     path = 5.0 * place + t * (speed / 16.0 + t * (bend / 1024.0))
     return (path + noise((frames, *shape), seed=seed + 3 + start) / 4096.0).astype(dtype)
+
+
+def deep(levels):
+    """A map in a map in a map."""
+    found = {"end": 1}
+    for _ in range(levels):
+        found = {"in": found}
+    return found
