@@ -15,12 +15,15 @@ can only look like less than is known, or like damage. So
   ignored, and an error only after `patience` seconds of nothing else;
 - what does not verify is read again for `patience` seconds after its COMMIT was first seen;
 - a COMMIT that verifies and whose chain passes by the one known proves at once that frames
-  were taken back, which only a power failure can do: an error.
+  were taken back, which only a power failure can do: an error;
+- nothing is read of a file in which the COMMIT that was known does not stand where it stood
+  (`stepson.anchor`): blocks of a replica in its place would be sound, and wrong.
 
 Implements ``spec/son-1.md`` 4.1.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -30,6 +33,7 @@ from weakref import WeakSet
 
 import numpy as np
 
+from stepson.anchor import Anchored
 from stepson.errors import FormatError, SchemaError, StepsonError
 from stepson.frame import Frame
 from stepson.index import Column
@@ -157,7 +161,9 @@ class Follower:
         return fresh
 
     def _open(self) -> Trajectory:
-        found = Trajectory(self._source, self.path)
+        anchored = Anchored(self._source, self.path)
+        found = Trajectory(anchored, self.path)
+        anchored.hold(found.opened.tail.commit)
         self._readers.add(found.reader)
         until = monotonic() + self._patience
         found.reader.again = partial(_again, found.source, until, self._poll)
@@ -225,11 +231,13 @@ def _check_seconds(name: str, value: object) -> None:
 
 def _again(source: Source, until: float, poll: float, failures: int) -> bool:
     """Read what fails again and again up to a time, then once."""
-    if monotonic() > until:
-        return failures == 1 and forget(source)
+    if monotonic() > until and failures > 1:
+        return False
     if failures > 1:
         sleep(max(poll, SHORTEST_PAUSE))
-    return forget(source)
+    with suppress(FormatError):  # of another file in its place: the read will tell
+        forget(source)
+    return True
 
 
 class _TakenBackError(Exception):

@@ -20,12 +20,12 @@ import pytest
 
 import stepson
 from stepson import DamagedError, FormatError, SchemaError
-from stepson.files import resume, start
 from stepson.follow import Follower
 from stepson.frame import Frame
 from stepson.opening import Header
 from stepson.schema import Schema
 from stepson.source import LocalFile
+from stepson.writing import resume, start
 from tests.stepson.files import FIELDS, Memory, create, frame
 from tests.stepson.servers import http_server
 
@@ -492,3 +492,51 @@ def test_a_follower_closes_its_file(tmp_path: Path) -> None:
     with stepson.open(path, follow=True) as follower:
         assert [each.step for each in follower] == [0]
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+ATOMS = 4000
+"""More than the ends of the file that are kept hold a small part of it."""
+RAW = (stepson.Field("positions", "float64", ("atom", 3), "Å", codec="raw"),)
+
+
+def replica(path: Path, value: float, commits: int = 12) -> None:
+    """A file whose records stand where those of every other replica stand."""
+    writer = create(path, n_atoms=ATOMS, fields=RAW, commit="manual", threaded=False)
+    for step in range(commits):
+        writer.append(step, positions=np.full((ATOMS, 3), value + step))
+        writer.commit()
+    writer.abandon()
+
+
+@pytest.mark.parametrize("way", ["renamed", "written over"])
+def test_frames_of_a_file_that_was_replaced(tmp_path: Path, way: str) -> None:
+    """Another replica in its place: sound at every byte, and wrong."""
+    path, other = tmp_path / "md.son", tmp_path / "other.son"
+    replica(path, 0.0)
+    replica(other, 1000.0, 14)
+    follower = stepson.open(path, follow=True, poll=0.0, patience=0.0, timeout=0.0)
+    frames = list(follower)
+    assert frames[3].positions[0, 0] == 3.0
+    if way == "renamed":
+        other.rename(path)
+    else:
+        path.write_bytes(other.read_bytes())
+    for read in (follower.look, lambda: frames[5].positions, lambda: frames[5].positions):
+        with pytest.raises(FormatError, match="another file has taken its place") as caught:
+            read()
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_file_comes_back_while_it_is_waited_for(tmp_path: Path) -> None:
+    """What a cache shows for a moment is waited for, not taken for the file."""
+    path, other, kept = (tmp_path / name for name in ("md.son", "other.son", "kept.son"))
+    replica(path, 0.0)
+    replica(other, 1000.0)
+    follower = stepson.open(path, follow=True, poll=0.0, timeout=0.0)
+    frames = list(follower)
+    path.rename(kept)
+    other.rename(path)
+    assert not follower.look()
+    kept.rename(path)
+    assert [each.positions[0, 0] for each in frames] == list(range(12))
