@@ -37,13 +37,13 @@ import stepson
 from stepson import chunk
 from stepson.block import Samples
 from stepson.encoder import Encoder, _Payload, _Place
-from stepson.files import start
 from stepson.opening import Header
 from stepson.scan import check_transaction
 from stepson.schema import Field, Schema
 from stepson.source import LocalFile, LocalSink
 from stepson.trajectory import Trajectory
 from stepson.tree import pack_tree
+from stepson.writing import start
 
 ATOMS, BLOCK = 1500, 128
 CHECKPOINT_EVERY = 16  # commits

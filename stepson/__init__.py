@@ -16,7 +16,7 @@ from stepson.errors import (
     VersionError,
     WriterError,
 )
-from stepson.files import create, open, open_many
+from stepson.files import open, open_many
 from stepson.frame import Frame
 from stepson.recovery.recover import Recovery, recover
 from stepson.schema import Field
@@ -24,6 +24,7 @@ from stepson.seams import Gap, Overlap
 from stepson.series.ensemble import Ensemble
 from stepson.trajectory import Trajectory
 from stepson.writer import Writer
+from stepson.writing import create
 
 __all__ = [
     "ClosedError",

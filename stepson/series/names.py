@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from stepson.errors import FormatError, SchemaError
 
-__all__ = ["Name", "Named", "PathLike", "expand", "find", "is_pattern", "labels"]
+__all__ = ["Name", "Named", "PathLike", "as_name", "expand", "find", "is_pattern", "labels"]
 
 PathLike = str | os.PathLike[str]
 Name = Path | str
@@ -64,7 +64,7 @@ def expand(entry: PathLike, storage_options: Mapping[str, Any] | None = None) ->
     if not text:
         raise FormatError("an empty name; give a file, a glob or a folder")
     if not is_pattern(entry):
-        return [text if "://" in text else Path(text)]
+        return [as_name(entry)]
     if "://" in text:
         from stepson.remote import match_url
 
@@ -76,6 +76,12 @@ def expand(entry: PathLike, storage_options: Mapping[str, Any] | None = None) ->
         path = Path(match)
         found += _below(path) if path.is_dir() else [path]
     return list(dict.fromkeys(found))
+
+
+def as_name(entry: PathLike) -> Name:
+    """A URL as text, anything else as a `Path`."""
+    text = os.fspath(entry)
+    return text if "://" in text else Path(text)
 
 
 def _list(given: object) -> list[PathLike]:

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stepson.errors import StepsonError
-from stepson.files import start
 from stepson.opening import Header
 from stepson.schema import Field, Schema
 from stepson.source import Buffer, Bytes
 from stepson.trajectory import Trajectory
 from stepson.writer import Writer
+from stepson.writing import start
 
 SECTOR = 512
 ATOMS = 3

@@ -24,11 +24,11 @@ from stepson.conformance.reading import describe
 from stepson.conformance.report import Report, Result
 from stepson.conformance.vectors import Case, cases, default_folder
 from stepson.errors import DamageWarning, FormatError, StepsonError
-from stepson.files import resume, start
 from stepson.opening import Header
 from stepson.schema import Field, Schema
 from stepson.source import Bytes
 from stepson.trajectory import Trajectory
+from stepson.writing import resume, start
 from tests.naive_reader import Refused, summary
 from tests.stepson.files import FIELDS, Memory, frame
 

@@ -20,9 +20,9 @@ import pytest
 
 import stepson
 from stepson.errors import FormatError, StepsonError, WriterError
-from stepson.files import resume
 from stepson.source import Bytes
 from stepson.trajectory import Trajectory
+from stepson.writing import resume
 from tests.stepson import faults
 from tests.stepson.faults import Fault, FaultySink, Run, State
 

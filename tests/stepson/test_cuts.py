@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from stepson import FormatError, StepsonError
-from stepson.files import resume
 from stepson.records import RecordType
 from stepson.scan import find_tail
 from stepson.source import Bytes
 from stepson.trajectory import Trajectory
+from stepson.writing import resume
 from tests.stepson.files import (
     Memory,
     check_content,

@@ -184,7 +184,7 @@ def test_wrong_mode_and_option(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="mode"):
         stepson.open(tmp_path / "md.son", "w")  # type: ignore[call-overload]
     with pytest.raises(SchemaError, match="option"):
-        stepson.open(tmp_path / "md.son", commit="manual")
+        stepson.open(tmp_path / "md.son", commit="manual")  # type: ignore[call-overload]
 
 
 def with_features(data: bytes, **features: list[str]) -> bytes:

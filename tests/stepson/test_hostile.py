@@ -17,9 +17,9 @@ import stepson.records
 import stepson.scan
 import stepson.transaction
 from stepson.errors import StepsonError
-from stepson.files import resume
 from stepson.source import Bytes
 from stepson.trajectory import Trajectory
+from stepson.writing import resume
 from tests.stepson import faults
 from tests.stepson.faults import FaultySink
 

@@ -19,9 +19,9 @@ import pytest
 
 import stepson
 from stepson.errors import StepsonError, WriterError
-from stepson.files import resume
 from stepson.source import Buffer, Bytes
 from stepson.trajectory import Trajectory
+from stepson.writing import resume
 from tests.stepson import faults
 from tests.stepson.faults import ATOMS, FaultySink, Run, State
 

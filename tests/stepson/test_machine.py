@@ -14,11 +14,11 @@ from hypothesis.stateful import (
 )
 
 from stepson.errors import WriterError
-from stepson.files import resume
 from stepson.schema import Field, Schema
 from stepson.source import Bytes
 from stepson.trajectory import Trajectory
 from stepson.writer import Writer
+from stepson.writing import resume
 from tests.stepson.crashes.disk import Disk, Off
 from tests.stepson.crashes.life import NOWHERE, assert_sound, born, check, survivors
 from tests.stepson.crashes.model import Limits, Model, State

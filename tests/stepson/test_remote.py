@@ -29,12 +29,12 @@ from stepson import (
     WriterError,
 )
 from stepson.errors import StepsonError
-from stepson.files import start
 from stepson.opening import Header
 from stepson.remote import file as remote_file
 from stepson.remote.file import EXPECTED, KEPT, RemoteFile
 from stepson.remote.transport import Reply
 from stepson.schema import Schema
+from stepson.writing import start
 from tests.stepson.files import FIELDS, Memory, check_content, frame, steps_of
 from tests.stepson.servers import Files, http_server
 

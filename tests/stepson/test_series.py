@@ -872,7 +872,7 @@ def test_a_backup_copy_is_left_out(tmp_path: Path) -> None:
 
 def test_a_circle(tmp_path: Path) -> None:
     """Only made-up headers can do it."""
-    from stepson.files import start
+    from stepson.writing import start
     from tests.stepson.files import Memory
 
     for name, uuid, parent in (("a", b"1" * 16, b"2" * 16), ("b", b"2" * 16, b"1" * 16)):
@@ -889,7 +889,7 @@ def test_a_circle(tmp_path: Path) -> None:
     [{}, {"uuid": 3}, {"uuid": ["a"]}, {"uuid": b"1" * 16, "step": "x", "digest": 4}],
 )
 def test_a_parent_that_means_nothing_hides_nothing(tmp_path: Path, parent: Any) -> None:
-    from stepson.files import start
+    from stepson.writing import start
     from tests.stepson.files import Memory
 
     sink = Memory()

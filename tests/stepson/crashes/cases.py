@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stepson.errors import WriterError
-from stepson.files import resume
 from stepson.writer import Writer
+from stepson.writing import resume
 from tests.stepson.crashes.disk import Disk
 from tests.stepson.crashes.life import (
     NOWHERE,

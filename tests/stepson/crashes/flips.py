@@ -13,11 +13,11 @@ import numpy as np
 
 from stepson.block import Block
 from stepson.errors import DamageWarning, StepsonError
-from stepson.files import resume
 from stepson.records import RecordType
 from stepson.scan import Record, walk
 from stepson.source import Bytes
 from stepson.trajectory import Trajectory
+from stepson.writing import resume
 from tests.stepson.crashes.cases import Outcome, Recorded, recorded
 from tests.stepson.crashes.disk import Disk
 from tests.stepson.crashes.life import NOWHERE, Lost, Wrong, act, plan, shown

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stepson.errors import FormatError, WriterError
-from stepson.files import resume, start
 from stepson.opening import Header
 from stepson.source import Bytes
 from stepson.trajectory import Trajectory
 from stepson.writer import Writer
+from stepson.writing import resume, start
 from tests.stepson.crashes.disk import Disk, Off
 from tests.stepson.crashes.model import Model, Rng, State, same
 

@@ -8,11 +8,11 @@ import numpy as np
 
 import stepson
 from stepson.errors import WriterError
-from stepson.files import resume, start
 from stepson.frame import Frame
 from stepson.opening import Header
 from stepson.source import LocalFile
 from stepson.trajectory import Trajectory
+from stepson.writing import resume, start
 from tests.stepson.crashes.cases import Outcome, setting
 from tests.stepson.crashes.disk import Disk
 from tests.stepson.crashes.life import Wrong, act, judged, options, plan

@@ -16,9 +16,9 @@ import numpy as np
 
 import stepson
 from stepson.errors import DamageWarning, StepsonError
-from stepson.files import resume
 from stepson.source import LocalSink
 from stepson.trajectory import Trajectory
+from stepson.writing import resume
 from tests.stepson.crashes.cases import setting
 from tests.stepson.crashes.disk import Disk
 from tests.stepson.crashes.life import NOWHERE, act, born, options, plan

@@ -1,0 +1,208 @@
+"""The ways to a `Writer`: `create` a file, or `append` to one.
+
+`start` and `resume` do the same on any sink.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+from numpy.typing import ArrayLike
+
+from stepson.errors import FormatError, SchemaError, VersionError, WriterError
+from stepson.heading import atomic_numbers, new_header, new_metadata, program
+from stepson.lock import Newborn, lock, sweep, unlock
+from stepson.opening import READ_COMPATIBLE, Header, open_named
+from stepson.records import MAJOR
+from stepson.schema import Field, Schema, as_fields
+from stepson.series.names import PathLike, as_name
+from stepson.source import LocalFile, LocalSink, Sink, open_regular
+from stepson.trajectory import Trajectory
+from stepson.transaction import Appender
+from stepson.writer import Writer
+
+__all__ = ["Options", "append", "create", "resume", "start"]
+
+
+class Options(TypedDict, total=False):
+    """How a writer works."""
+
+    commit: Literal["auto", "manual"]
+    """"auto" (default) commits full blocks by itself; "manual" only at `Writer.commit`."""
+    commit_seconds: float
+    """In auto mode, the longest that a frame waits for its commit while frames come; 30."""
+    verify: bool
+    """Decompress and compare every chunk; True."""
+    threaded: bool
+    """Encode and write beside the caller; True."""
+
+
+def create(
+    path: PathLike,
+    *,
+    fields: Iterable[Field],
+    numbers: ArrayLike,
+    masses: ArrayLike | None = None,
+    cell: ArrayLike | None = None,
+    pbc: bool | Sequence[bool] = True,
+    timestep: float | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    parent: Trajectory | Mapping[str, Any] | None = None,
+    **options: Unpack[Options],
+) -> Writer:
+    """Start a new file; an existing one is never overwritten.
+
+    Args:
+        path: of the file, in a folder that exists.
+        fields: what is recorded.
+        numbers: atomic numbers, shape ``(n,)``; they also say how many atoms there are.
+        masses: shape ``(n,)``, amu.
+        cell: rows are lattice vectors, shape ``(3, 3)``, Å; None for a cluster or where it
+            is a field.
+        pbc: periodic along each lattice vector.
+        timestep: fs, so that time = step * timestep.
+        metadata: anything else worth knowing: nested dicts of numbers, text, lists, arrays.
+        parent: the trajectory that this file continues: it goes on from its last commit,
+            with later steps; or a dict with "uuid", "digest", and "step", the last step of
+            it that counts.
+        **options: how to write, see `Options`.
+
+    Raises:
+        SchemaError: fields or metadata cannot be stored.
+        WriterError: the file exists, or cannot be created.
+    """
+    where = _local(path, "created")
+    unknown = set(options) - set(Options.__annotations__)
+    if unknown:
+        known = ", ".join(Options.__annotations__)
+        raise SchemaError(f"create() takes no option {min(unknown)!r}; it has {known}")
+    atoms = atomic_numbers(numbers)
+    schema = Schema(as_fields(fields), len(atoms))
+    content = new_metadata(atoms, masses, cell, pbc, timestep, metadata or {})
+    newborn = Newborn(where)
+    try:
+        header = new_header(parent)
+        sink, release = newborn.sink, newborn.release
+        writer = start(sink, where, header, schema, content, on_close=release, **options)
+    except BaseException:
+        newborn.discard()
+        raise
+    try:
+        newborn.publish()
+    except BaseException:
+        writer.abandon()
+        raise
+    return writer
+
+
+def start(
+    sink: Sink,
+    path: Path,
+    header: Header,
+    schema: Schema,
+    metadata: Mapping[str, Any],
+    *,
+    verify: bool = True,
+    **options: Any,
+) -> Writer:
+    """Write everything up to the first COMMIT on an empty sink, and go on from there.
+
+    Args:
+        sink: where to.
+        path: what the file is called.
+        header: of the file.
+        schema: of the file.
+        metadata: of the file.
+        verify: as in `Options`.
+        **options: the others of `Writer`.
+
+    Raises:
+        SchemaError: the metadata cannot be stored.
+        WriterError: the sink failed.
+    """
+    appender = Appender.create(
+        sink, header, schema, metadata, verify=verify, name=str(path)
+    )
+    return Writer(path, appender, opener=_reader, **options)
+
+
+def append(path: PathLike, *, break_lock: bool = False, **options: Any) -> Writer:
+    """Go on after the last commit of a file.
+
+    Locked first, so that nobody else moves the tail.
+
+    Args:
+        path: of the file, whatever happened to its tail.
+        break_lock: do not believe the lock of another host; see `stepson.lock`.
+        **options: how to write, see `Options`.
+
+    Raises:
+        FormatError: it is no `.son`, or what was committed does not verify.
+        WriterError: another process writes to it, or it cannot be written.
+    """
+    where = _local(path, "appended to")
+    if os.path.isdir(where):
+        raise FormatError(f"{where} is a folder, not a .son file")
+    try:
+        descriptor = open_regular(where, os.O_RDWR | os.O_APPEND)
+    except FileNotFoundError:
+        raise FormatError(f"{where}: there is no such file; use create()") from None
+    except OSError as error:
+        raise WriterError(
+            f"{where} cannot be opened for append: {error.strerror}"
+        ) from error
+    with ExitStack() as undo:
+        sink = LocalSink(descriptor)
+        undo.callback(sink.close)
+        lock(descriptor, where, break_lock=break_lock)
+        sweep(where.parent, descriptor)
+        undo.callback(unlock, where)
+        writer = resume(sink, where, on_close=partial(unlock, where), **options)
+        undo.pop_all()
+    return writer
+
+
+def resume(sink: Sink, path: Path, *, verify: bool = True, **options: Any) -> Writer:
+    """Go on with a file on any sink whose lock is held; ``spec/son-1.md`` 3.
+
+    What is found may not have reached the disk, so it is synced and read back before it is
+    believed.
+
+    Raises:
+        FormatError: it is no `.son`, or what was committed does not verify.
+        VersionError: it has a feature that must be kept up and is not known here.
+        WriterError: the sink failed.
+    """
+    try:
+        sink.sync()
+        sink.forget()
+    except OSError as error:
+        raise WriterError(f"{path} cannot be synced: {error.strerror or error}") from error
+    try:
+        opened = open_named(sink, path)
+        for feature in opened.header.read_compatible:
+            if feature not in READ_COMPATIBLE:
+                raise VersionError(found=MAJOR, supported=MAJOR, feature=feature)
+        appender = Appender.resume(
+            sink, opened, program=program(), verify=verify, name=str(path)
+        )
+    except OSError as error:
+        raise WriterError(f"{path} cannot be read: {error.strerror or error}") from error
+    return Writer(path, appender, opener=_reader, **options)
+
+
+def _reader(path: Path) -> Trajectory:
+    """What `Writer.trajectory` gives."""
+    return Trajectory(LocalFile(path), path)
+
+
+def _local(path: PathLike, verb: str) -> Path:
+    where = as_name(path)
+    if isinstance(where, str):
+        raise WriterError(
+            f"{where} is a URL, which cannot be {verb}: write a local file, then upload it"
+        )
+    return where
