@@ -7,80 +7,31 @@ collected, not raised: one damaged chunk must not hide another.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from crc32c import crc32c
 
-from stepson.block import Block, gather_small
+from stepson.block import Block
+from stepson.copies import check_copies
 from stepson.damage import Damage
 from stepson.errors import DamageWarning, FormatError, StepsonError
 from stepson.findings import break_damage, chunk_damage, hole_damage, record_name
-from stepson.index import Column, Unit
 from stepson.opening import Opened, open_source
 from stepson.records import COMMIT_SIZE, MAGIC_SIZE, Commit, RecordType
 from stepson.resync import Hole, Placed, bad_chunks, chain, commits_before, pieces
-from stepson.scan import Record, payload_crc, read_record
+from stepson.scan import Record, payload_crc
 from stepson.source import LocalFile
 from stepson.tree import unpack_tree
+from stepson.verification import Verification, note
 
 __all__ = ["Verification", "verify", "verify_damaged"]
 
 Progress = Callable[[int, int], None]
 BLOCKS = (RecordType.BLOCK, RecordType.SCALARS)
 TREES = (RecordType.METADATA, RecordType.CHECKPOINT)
-
-
-@dataclass
-class Verification:
-    """What was checked, and what is wrong."""
-
-    commits: int = 0
-    records: int = 0
-    frames: int = 0
-    """Of the commits that are sound."""
-    bytes: int = 0
-    damages: list[Damage] = field(default_factory=list)
-    """What is wrong, in the order of the file; each names byte, field and steps."""
-    broken_footer: int = 0
-    """Bytes of a FOOTER at the end that does not verify: the file was not closed to its
-    end, or is damaged there; nothing is lost with it."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.damages
-
-    @property
-    def damaged_bytes(self) -> int:
-        """Bytes of the records and chunks that do not verify."""
-        return sum(each.bytes for each in self.damages)
-
-    @property
-    def damaged_steps(self) -> int:
-        """Steps that a damage touches, each counted once."""
-        spans = sorted(
-            (each.first_step, each.last_step + 1)
-            for each in self.damages
-            if each.first_step is not None and each.last_step is not None
-        )
-        count, done = 0, 0
-        for first, end in spans:
-            count += max(0, end - max(first, done))
-            done = max(done, end)
-        return count
-
-    def __str__(self) -> str:
-        found = (
-            f"{self.commits:,} commits, {self.records:,} records, {self.frames:,} frames, "
-            f"{self.bytes:,} bytes: "
-        )
-        if self.ok:
-            return found + "sound"
-        return "\n".join([found + f"{len(self.damages)} damaged", *map(str, self.damages)])
 
 
 def verify(
@@ -114,9 +65,9 @@ def verify(
     if deep:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DamageWarning)  # what it tells is listed
-            _check_index(opened, result)
+            check_copies(opened, result)
             for error in opened.damages:  # of what opening and the index went around
-                _add(result, error)
+                note(result, error)
     return result
 
 
@@ -139,7 +90,7 @@ def verify_damaged(
             raise
         result = verify(opened, deep=deep, on_progress=on_progress)
         for each in opened.damages:
-            _add(result, each)
+            note(result, each)
         return result, opened.torn_bytes
 
 
@@ -249,7 +200,7 @@ class _Check:
         try:
             block = Block(record, self.opened.schema) if kind in BLOCKS else None
             return [_named(block, record, *each) for each in bad.items()]
-        except (FormatError, KeyError, TypeError, LookupError):
+        except (FormatError, LookupError, TypeError):
             size = record.prefix.length
             what = f"{record_name(kind)} is not valid"
             return [Damage(what, record.offset, size)]
@@ -309,64 +260,3 @@ def _named(block: Block | None, record: Record, number: int, actual: int | None)
     step = step if type(step) is int else None
     expected = info.get("crc32c") if type(info.get("crc32c")) is int else None
     return Damage(what, place, size, None, step, step, expected, actual)
-
-
-def _check_index(opened: Opened, result: Verification) -> None:
-    """Every frame must be found through the index; SCALARS must hold what blocks hold."""
-    tree, frame = opened.tree, 0
-    while frame < opened.tail.commit.frames:
-        try:
-            unit = tree.find(Column.FRAMES, frame, scalars=True)
-            if unit is None:
-                raise FormatError("the index does not reach every frame")
-        except StepsonError as error:
-            _add(result, error)
-            return
-        end = int(unit.row[Column.FRAMES])
-        try:
-            blocks = list(_blocks(opened, frame, end))
-            if unit.kind == RecordType.SCALARS:
-                _compare(opened, unit, [block.record.offset for block in blocks])
-        except StepsonError as error:
-            _add(result, error)
-        frame = end
-
-
-def _add(result: Verification, error: StepsonError) -> None:
-    """Note an error, unless the place is known."""
-    damage = Damage.of(error)
-    if damage.offset is None or damage.offset not in {d.offset for d in result.damages}:
-        result.damages.append(damage)
-
-
-def _blocks(opened: Opened, frame: int, end: int) -> Iterator[Block]:
-    """The blocks of some frames, as the index finds them."""
-    while frame < end:
-        unit = opened.tree.find(Column.FRAMES, frame)
-        if unit is None:
-            raise FormatError("the index does not reach every frame")
-        block = _read(opened, unit)
-        counts = (unit.row - unit.before)[Column.FRAMES :].tolist()
-        if counts != [block.frames, *block.samples]:
-            raise FormatError("an entry contradicts its block", offset=unit.offset)
-        yield block
-        frame = int(unit.row[Column.FRAMES])
-
-
-def _compare(opened: Opened, unit: Unit, blocks: list[int]) -> None:
-    source, schema = opened.source, opened.schema
-    copy = _read(opened, unit)
-    truth = gather_small(source, schema, blocks, opened.tail.valid_until)
-    same = all(
-        np.array_equal(copy.steps(source, i), steps) for i, steps in enumerate(truth.steps)
-    ) and all(
-        copy.values(source, name).tobytes() == values.tobytes()
-        for name, values in truth.values.items()
-    )
-    if not same:
-        raise FormatError("SCALARS that contradict their blocks", offset=unit.offset)
-
-
-def _read(opened: Opened, unit: Unit) -> Block:
-    end = opened.tail.valid_until
-    return Block(read_record(opened.source, unit.offset, unit.kind, end), opened.schema)
