@@ -25,11 +25,11 @@ PIECE = 4096
 
 
 class Parts(Sequence[Trajectory]):
-    """Files as trajectories, each opened when it is asked for."""
+    """Files as trajectories, opened when they are asked for, closed with the whole."""
 
-    def __init__(self, members: Sequence[Member], source_of: SourceOf) -> None:
+    def __init__(self, members: Sequence[Member], shelf: Shelf) -> None:
         self._members = members
-        self._source_of = source_of
+        self._shelf = shelf
 
     def __len__(self) -> int:
         return len(self._members)
@@ -40,9 +40,8 @@ class Parts(Sequence[Trajectory]):
     def __getitem__(self, key: slice) -> "Parts": ...
     def __getitem__(self, key: int | slice) -> "Trajectory | Parts":
         if isinstance(key, slice):
-            return Parts(self._members[key], self._source_of)
-        where = self._members[key].where
-        return Trajectory(self._source_of(where), where)
+            return Parts(self._members[key], self._shelf)
+        return self._shelf.part(self._members[key])
 
     def __repr__(self) -> str:
         return f"<stepson.Parts: {', '.join(str(each.where) for each in self._members)}>"
@@ -60,7 +59,7 @@ class Joined(Trajectory):
         self._files = tuple(members)
         self._shelf = Shelf(self._files, source_of)
         self._series = Series(self._files, self._shelf)
-        self._parts = Parts(self._files, source_of)
+        self._parts = Parts(self._files, self._shelf)
         self.gaps = tuple(find_gaps(self._series))
         self.overlaps = tuple(find_overlaps(self._series))
 
@@ -70,7 +69,7 @@ class Joined(Trajectory):
 
     @property
     def parts(self) -> Parts:
-        """Each file as a trajectory, opened when it is asked for."""
+        """Each file as a trajectory, opened when it is asked for; `close` closes them."""
         return self._parts
 
     @property

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from stepson.reader import Reader
 from stepson.schema import Schema
 from stepson.series.names import Name, Named
 from stepson.source import Source
+from stepson.trajectory import Trajectory
 from stepson.tree import Lazy
 
 __all__ = ["Known", "Member", "Shelf", "SourceOf"]
@@ -173,6 +175,7 @@ class Shelf:
         self._members = members
         self._source_of = source_of
         self._open: OrderedDict[int, Reader] = OrderedDict()
+        self._lent: WeakSet[Reader] = WeakSet()
         self._lock = Lock()
         far = any(isinstance(each.where, str) for each in members)
         self._most = KEPT_FAR if far else KEPT_OPEN
@@ -192,20 +195,46 @@ class Shelf:
 
     def _again(self, member: Member) -> Reader:
         opened = open_named(self._source_of(member.where), member.where)
-        commit = opened.tail.commit
-        ends = commit.end_step - 1 if member.last is None else member.last
-        if opened.header.uuid != member.header.uuid:
-            raise FormatError(f"{member.where} was replaced by another file; open it again")
-        if commit.frames < member.frames or commit.end_step - 1 < ends:
-            raise FormatError(
-                f"{member.where} has fewer frames than when it was opened; open it again"
-            )
+        _check_same(member, opened)
         return Reader(opened)
+
+    def part(self, member: Member) -> Trajectory:
+        """A file by itself, opened anew; it is closed with the others.
+
+        Raises:
+            ClosedError: they were.
+            FormatError: it is not what was opened.
+        """
+        if self.closed:
+            raise ClosedError
+        found = Trajectory(self._source_of(member.where), member.where)
+        try:
+            _check_same(member, found.opened)
+            with self._lock:
+                if self.closed:
+                    raise ClosedError
+                self._lent.add(found.reader)
+        except BaseException:
+            found.close()
+            raise
+        return found
 
     def close(self) -> None:
         """Let go of all; none is opened again."""
         with self._lock:
             self.closed = True
-            for reader in self._open.values():
+            for reader in (*self._open.values(), *self._lent):
                 reader.close()
             self._open.clear()
+
+
+def _check_same(member: Member, opened: Opened) -> None:
+    """Refuse what is no longer the file that was looked at first."""
+    commit = opened.tail.commit
+    ends = commit.end_step - 1 if member.last is None else member.last
+    if opened.header.uuid != member.header.uuid:
+        raise FormatError(f"{member.where} was replaced by another file; open it again")
+    if commit.frames < member.frames or commit.end_step - 1 < ends:
+        raise FormatError(
+            f"{member.where} has fewer frames than when it was opened; open it again"
+        )

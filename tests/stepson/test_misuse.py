@@ -105,6 +105,8 @@ def test_at_step_takes_no_float(traj: Any) -> None:
 
 def test_reading_after_close_is_one_clear_error(traj: Trajectory, tmp_path: Path) -> None:
     column, first, stream = traj["energy"], traj[0], traj.stream("energy", frames=2)
+    parts, part = traj.parts, traj.parts[0]
+    assert part["energy"][0] == 0.0
     frames = iter(traj)
     next(frames)
     traj.metadata["numbers"]
@@ -123,6 +125,11 @@ def test_reading_after_close_is_one_clear_error(traj: Trajectory, tmp_path: Path
         lambda: traj.metadata,
         lambda: traj.checkpoint(),
         lambda: traj.verify(),
+        lambda: traj.parts[0]["energy"][:],
+        lambda: parts[-1]["energy"][:],
+        lambda: parts[:1][0]["energy"][:],
+        lambda: [each.metadata for each in parts],
+        lambda: part["energy"][:],
     ):
         with pytest.raises(stepson.ClosedError, match=r"was closed, .* open it again"):
             read()

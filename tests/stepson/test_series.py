@@ -950,6 +950,8 @@ def test_a_file_that_grows_or_is_replaced(tmp_path: Path) -> None:
     part(tmp_path, "b", even(20, 40), a)
     with pytest.raises(FormatError, match=r"b\.son was replaced by another file"):
         runs[0]["energy"][:]
+    with pytest.raises(FormatError, match=r"b\.son was replaced by another file"):
+        traj.parts[1]
 
 
 def test_a_file_that_lost_its_end(tmp_path: Path) -> None:
@@ -958,8 +960,9 @@ def test_a_file_that_lost_its_end(tmp_path: Path) -> None:
     traj = joined(tmp_path, "a", "b")
     path = tmp_path / "b.son"
     path.write_bytes(path.read_bytes()[: b.opened.tail.commit.start])
-    with pytest.raises(FormatError, match=r"b\.son has fewer frames than when"):
-        traj["energy"][:]
+    for read in (lambda: traj["energy"][:], lambda: traj.parts[1]):
+        with pytest.raises(FormatError, match=r"b\.son has fewer frames than when"):
+            read()
 
 
 def test_damaged_metadata_hides_no_frames(tmp_path: Path) -> None:
