@@ -1,5 +1,7 @@
 """Files cut short, and files with a flipped bit."""
 
+import msgpack
+
 from spec.generator.cases_container import FIELDS, add, begin
 from spec.generator.expect import damaged, refused
 from spec.generator.file import File
@@ -9,64 +11,33 @@ from spec.generator.records import (
     COMMIT,
     FOOTER,
     HEADER,
-    INDEX,
     METADATA,
-    NOTE,
+    NAMES,
     SCALARS,
     SCHEMA,
-    TABLE,
     field,
 )
 from spec.generator.values import noise
 from spec.generator.vector import Vector
 
-NAMES = {
-    HEADER: "HEADER",
-    SCHEMA: "SCHEMA",
-    METADATA: "METADATA",
-    BLOCK: "BLOCK",
-    TABLE: "TABLE",
-    COMMIT: "COMMIT",
-}
-NAMES.update(
-    {
-        CHECKPOINT: "CHECKPOINT",
-        INDEX: "INDEX",
-        SCALARS: "SCALARS",
-        FOOTER: "FOOTER",
-        NOTE: "NOTE",
-    }
-)
 PREFIX = {
-    "magic": 0,
-    "type": 4,
-    "flags": 6,
-    "map-length": 8,
-    "payload-length": 12,
-    "sequence": 20,
-    "map-crc": 24,
-    "crc": 28,
+    "magic": 0, "type": 4, "flags": 6, "map-length": 8,
+    "payload-length": 12, "sequence": 20, "map-crc": 24, "crc": 28,
+}  # fmt: skip
+NUMBERS = (
+    "own", "start", "first", "end", "frames", "commits", "previous",
+    "index", "scalars", "checkpoint", "before", "schema", "metadata", "table",
+)  # fmt: skip
+STRUCT = {
+    **PREFIX,
+    "uuid": 32,
+    **{name: 48 + 8 * i for i, name in enumerate(NUMBERS)},
+    "heads-crc": 160,
+    "payloads-crc": 164,
+    "chain": 168,
+    "zeros": 200,
+    "commit-crc": 252,
 }
-NUMBERS = [
-    "own",
-    "start",
-    "first",
-    "end",
-    "frames",
-    "commits",
-    "previous",
-    "index",
-    "scalars",
-    "checkpoint",
-    "before",
-    "schema",
-    "metadata",
-    "table",
-]
-STRUCT = {"uuid": 32, **{name: 48 + 8 * i for i, name in enumerate(NUMBERS)}}
-STRUCT.update(
-    {"heads-crc": 160, "payloads-crc": 164, "chain": 168, "zeros": 200, "commit-crc": 252}
-)
 
 
 def cases():
@@ -91,15 +62,8 @@ def cuts():
     data, moments = file.data, file.account.moments
     lengths = {0, 1, 8, 12, 63, 64}
     for at, kind, head, payload, end in file.places:
-        inside = (
-            at + 1,
-            at + 31,
-            at + 32,
-            at + head - 1,
-            at + head,
-            at + head + 1,
-            at + head + payload,
-        )
+        body = at + head
+        inside = {at + 1, at + 31, at + 32, body - 1, body, body + 1, body + payload}
         lengths |= {at, *inside, end - 64, end - 63, end - 1, end}
         lengths |= {at + 96, at + 252, at + 255} if kind == COMMIT else set()
     found = []
@@ -119,34 +83,28 @@ def cuts():
 
 def flips(sealed):
     """A file with one flipped bit."""
-    file = File(*FIELDS, field("grid", "float32", [9, 9], every=4), n_atoms=3)
-    file.commit()
+    grid = field("grid", "float32", [9, 9], every=4)
+    file = File.created(*FIELDS, grid, n_atoms=3)
     for first in (0, 8, 16):
-        place = add(file, first)
+        add(file, first)
         if first != 8:
             file.checkpoint(first + 7, {"state": noise(4, seed=first + 1)})
         file.commit()
-        assert place
     if sealed:
         file.seal()
-    found = [("nothing", file.data, file.account.read())]
-    blocks = -1
+    sound = file.account.read()
+    found, blocks = [("nothing", file.data, sound)], -1
     for number, place in enumerate(file.places):
         blocks += place[1] == BLOCK
         for name, offset in targets(file, place):
-            data = bytearray(file.data)
-            data[offset] ^= 0x10
-            expectation = outcome(file, sealed, number, name, blocks)
-            found.append(
-                (f"{number:02}-{NAMES[place[1]]}-{name}", bytes(data), expectation)
-            )
-    for name, offset, expectation in (
+            title = f"{number:02}-{NAMES[place[1]]}-{name}"
+            right = outcome(file, sealed, number, name, blocks)
+            found.append((title, flipped(file, offset), right))
+    for name, offset, right in (
         ("magic", 0, refused("malformed")), ("magic-end", 7, refused("malformed")), ("major", 8, refused("version")),
-        ("zeros", 12, damaged(file.account.read())), ("zeros-end", 63, damaged(file.account.read())),
+        ("zeros", 12, damaged(sound)), ("zeros-end", 63, damaged(sound)),
     ):  # fmt: skip
-        data = bytearray(file.data)
-        data[offset] ^= 0x10
-        found.append((f"MAGIC-{name}", bytes(data), expectation))
+        found.append((f"MAGIC-{name}", flipped(file, offset), right))
     state = "sealed" if sealed else "unsealed"
     return Vector(
         f"flips-{state}",
@@ -157,35 +115,33 @@ def flips(sealed):
     )
 
 
+def flipped(file, offset):
+    """The bytes of a file with one other bit."""
+    data = bytearray(file.data)
+    data[offset] ^= 0x10
+    return bytes(data)
+
+
 def targets(file, place):
     """What to flip in a record: name and offset."""
     at, kind, head, payload, end = place
+    parts = STRUCT if kind == COMMIT else PREFIX
+    yield from ((name, at + offset) for name, offset in parts.items())
     if kind == COMMIT:
-        yield from ((name, at + offset) for name, offset in {**PREFIX, **STRUCT}.items())
         return
-    yield from ((name, at + offset) for name, offset in PREFIX.items())
     yield "map", at + 32
     yield "map-middle", at + (32 + head) // 2
     yield "map-end", at + head - 1
     if kind in (BLOCK, SCALARS):
-        for offset, size, number, first in chunks_of(file, at):
-            yield (
-                f"chunk-{'steps' if number is None else file.fields[number]['name']}-{first}",
-                at + head + offset + size // 2,
-            )
+        for chunk in msgpack.unpackb(file.data[at + 32 : at + head])["chunks"]:
+            number = chunk["field"]
+            name = "steps" if number is None else file.fields[number]["name"]
+            middle = at + head + chunk["offset"] + chunk["size"] // 2
+            yield f"chunk-{name}-{chunk['first']}", middle
     elif payload:
         yield "payload", at + head + payload // 2
     if at + head + payload < end:
         yield "padding", end - 1
-
-
-def chunks_of(file, at):
-    """Offset, size, field and first sample of the chunks of a record."""
-    import msgpack
-
-    _, _, head, _, _ = next(place for place in file.places if place[0] == at)
-    content = msgpack.unpackb(file.data[at + 32 : at + head])
-    return [(c["offset"], c["size"], c["field"], c["first"]) for c in content["chunks"]]
 
 
 def outcome(file, sealed, number, name, block):
@@ -198,10 +154,7 @@ def outcome(file, sealed, number, name, block):
         return refused("damaged")
     last = max(i for i, each in enumerate(file.places) if each[1] == COMMIT)
     before = max(i for i, each in enumerate(file.places[:last]) if each[1] == COMMIT)
-    if kind == FOOTER:
-        size = file.size
-        return account.read(-2, size=size)
-    if not sealed and before < number <= last:
+    if kind == FOOTER or (not sealed and before < number <= last):
         return account.read(-2, size=file.size)
     if kind == METADATA:
         return account.read(metadata=False)

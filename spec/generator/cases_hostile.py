@@ -37,29 +37,19 @@ def cases():
 def family(name, about, spec, variants):
     """Variants of one sound file."""
     file = build()
-    return Vector(
-        name,
-        about,
-        spec,
-        file,
-        variants=[("sound", file.data, file.account.read()), *variants],
-    )
+    sound = ("sound", file.data, file.account.read())
+    return Vector(name, about, spec, file, variants=[sound, *variants])
 
 
 def build(second=None, how=delta, middle=None, third=None, **more):
     """Three transactions of one block; `second` are options of the second, `middle` is called in it."""
-    file = File(FIELD, **more)
-    file.commit()
+    file = File.created(FIELD, **more)
     for i in range(3):
         values = motion(6, (2, 2), start=6 * i)
-        options = second or {} if i == 1 else {}
         if i == 1 and middle:
             middle(file)
-        file.block(
-            {"x": (range(6 * i, 6 * i + 6), values)},
-            {"x": how if i == 1 else delta},
-            **options,
-        )
+        codec, options = (how, second or {}) if i == 1 else (delta, {})
+        file.block({"x": (range(6 * i, 6 * i + 6), values)}, {"x": codec}, **options)
         if i == 2 and third:
             third(file)
         file.commit()
@@ -133,40 +123,39 @@ def blocks():
         "chunk-no-codec": first_chunk(codec=None),
         "chunk-no-params": first_chunk(params=None),
     }
+    for name, packed in {
+        "map-bomb": BOMB[:-1] * 7 + b"\xc0",
+        "map-cut": b"\x85\xa1a",
+        "map-no-map": b"\x93\x01\x02\x03",
+        "map-length": b"\xdf\xff\xff\xff\xff",
+        "map-empty": b"",
+        "map-array-length": b"\x81\xa1a\xdd\xff\xff\xff\xff",
+        "map-bin-length": b"\x81\xa1a\xc6\xff\xff\xff\xff",
+        "map-text-length": b"\x81\xa1a\xdb\xff\xff\xff\xff",
+        "map-ext-length": b"\x81\xa1a\xc9\xff\xff\xff\xff\x01",
+        "map-no-utf8": b"\x81\xa1\xff\x01",
+        "map-reserved": b"\x81\xa1a\xc1",
+    }.items():
+        changes[name] = lambda _, packed=packed: packed
+    changes["map-behind"] = lambda content: pack(content) + b"\x01"
+    changes["map-key-integer"] = lambda content: {**content, 7: 1}
     for name, change in changes.items():
-        file = build({"change": change})
-        yield name, file.data, lost(file)
-    for name, packed in (
-        ("map-bomb", BOMB[:-1] * 7 + b"\xc0"),
-        ("map-cut", b"\x85\xa1a"),
-        ("map-no-map", b"\x93\x01\x02\x03"),
-        ("map-length", b"\xdf\xff\xff\xff\xff"),
-        ("map-empty", b""),
-        ("map-array-length", b"\x81\xa1a\xdd\xff\xff\xff\xff"),
-        ("map-bin-length", b"\x81\xa1a\xc6\xff\xff\xff\xff"),
-        ("map-text-length", b"\x81\xa1a\xdb\xff\xff\xff\xff"),
-        ("map-ext-length", b"\x81\xa1a\xc9\xff\xff\xff\xff\x01"),
-        ("map-no-utf8", b"\x81\xa1\xff\x01"),
-        ("map-reserved", b"\x81\xa1a\xc1"),
-    ):
-        file = build({"change": lambda _, packed=packed: packed})
-        yield name, file.data, lost(file)
-    for name, behind in (("map-behind", b"\x01"), ("map-key-integer", None)):
-        file = build({"change": lambda m, behind=behind: spoiled(m, behind)})
-        yield name, file.data, lost(file)
+        yield name, *without_second(change=change)
 
 
-def spoiled(content, behind):
-    """A map with bytes behind it, or with a key that is no text."""
-    return pack(content) + behind if behind else pack({**content, 7: 1})
+def without_second(how=delta, **options):
+    """A file whose second block cannot be read."""
+    file = build(options, how)
+    return file.data, lost(file)
 
 
-def patched(encode, offset, data):
-    """A codec whose bytes are changed at a place."""
+def with_bytes(data, at=None):
+    """A `blosc2` chunk of other bytes, or with other bytes at a place."""
 
     def call(values):
-        codec, params, found, decoded = encode(values)
-        return codec, params, found[:offset] + data + found[offset + len(data) :], decoded
+        codec, params, found, decoded = plain(values)
+        found = data if at is None else found[:at] + data + found[at + len(data) :]
+        return codec, params, found, decoded
 
     return call
 
@@ -176,90 +165,86 @@ def with_params(encode, **keys):
 
     def call(values):
         codec, params, found, decoded = encode(values)
-        return (
-            codec,
-            {k: v for k, v in {**params, **keys}.items() if v is not None},
-            found,
-            decoded,
-        )
+        params = {k: v for k, v in {**params, **keys}.items() if v is not None}
+        return codec, params, found, decoded
 
     return call
 
 
+NEAR = each(bounded, bound=1e-3, taps=POLYNOMIALS[1])
+SMALL, LARGE = (n.to_bytes(4, "little") for n in (8, 2**31 - 1))
+BLOSC2 = {
+    "nbytes": (SMALL, 4), "nbytes-huge": (LARGE, 4), "cbytes": (SMALL, 12), "cbytes-huge": (LARGE, 12),
+    "typesize": (b"\x04", 3), "short": (b"\x05\x01\x17\x08",), "filter-plugin": (b"\x20", 16), "filter-second": (b"\x01", 17),
+    "coder-plugin": (b"\xa0", 22), "lazy": (b"\x08", 31), "uninitialised": (b"\x40", 31), "dictionary": (b"\x01", 31),
+    "nan": (b"\x20", 31), "flags-old": (b"\x81", 2), "format": (b"\x65", 2),
+    "parameters": (b"\x01", 23), "parameters-end": (b"\x01", 30), "filter-delta": (b"\x03", 16), "filter-last": (b"\x01", 21),
+    "block-zero": (bytes(4), 8), "block-negative": (b"\xff" * 4, 8), "block-huge": (LARGE, 8), "block-one": (b"\x01\x00\x00\x00", 8),
+    "starts": (b"\xff" * 4, 32), "starts-negative": (b"\x00\x00\x00\x80", 32), "streams": (b"\xff" * 4, 36),
+    "no-data": (b"",), "other-length": (blosc2_chunk(bytes(12 * 8), 8),),
+}  # fmt: skip
+"""Bytes, and where; without a place instead of the whole chunk."""
+PARAMS = {
+    "delta": {
+        "k-6": {"k": 6}, "k-negative": {"k": -1}, "k-float": {"k": 1.0}, "k-missing": {"k": None},
+        "layout": {"layout": "rows"}, "no-layout": {"layout": None},
+    },
+    "linear": {
+        "taps-13": {"taps": [1] * 13}, "tap-large": {"taps": [2**26 + 1]}, "taps-float": {"taps": [1.5]}, "no-taps": {"taps": None},
+        "scale-101": {"scale": 101}, "scale-low": {"scale": -101}, "scale-float": {"scale": 1.0}, "no-scale": {"scale": None},
+    },
+    "bounded": {
+        "width-3": {"width": 3}, "width-other": {"width": 8},
+        "first-beyond": {"first": 2**40}, "first-negative": {"first": -1}, "first-by-one": {"first": 31}, "largest": {"largest": 2**52 + 1},
+        "exceptions-many": {"exceptions": 25}, "exceptions-huge": {"exceptions": 2**60}, "exceptions-one": {"exceptions": 1},
+        "no-step": {"step": None}, "step-zero": {"step": 0.0}, "step-negative": {"step": -0.1}, "step-nan": {"step": float("nan")},
+        "step-infinite": {"step": float("inf")}, "largest-negative": {"largest": -1},
+    },
+}  # fmt: skip
+
+
 def chunks():
     """Codecs, their parameters and bytes."""
-    near = each(bounded, bound=1e-3, taps=POLYNOMIALS[1])
-    small, large = (n.to_bytes(4, "little") for n in (8, 2**31 - 1))
-    other = lambda values: (
-        "delta",
-        {"k": 1, "layout": "frames"},
-        blosc2_chunk(bytes(12 * 8), 8),
-        values,
-    )
     encoders = {
         "codec-unknown": lambda v: ("x-mine", {}, b"12345678", v),
         "codec-number": lambda v: (7, {}, b"12345678", v),
         "raw-short": lambda v: ("raw", {}, v.tobytes()[:-8], v),
         "raw-long": lambda v: ("raw", {}, v.tobytes() + bytes(8), v),
-        "blosc2-nbytes": patched(plain, 4, small), "blosc2-nbytes-huge": patched(plain, 4, large),
-        "blosc2-cbytes": patched(plain, 12, small), "blosc2-cbytes-huge": patched(plain, 12, large),
-        "blosc2-typesize": patched(plain, 3, b"\x04"), "blosc2-short": lambda v: ("blosc2", {}, b"\x05\x01\x17\x08", v),
-        "blosc2-filter-plugin": patched(plain, 16, b"\x20"), "blosc2-filter-second": patched(plain, 17, b"\x01"),
-        "blosc2-coder-plugin": patched(plain, 22, b"\xa0"), "blosc2-lazy": patched(plain, 31, b"\x08"),
-        "blosc2-uninitialised": patched(plain, 31, b"\x40"), "blosc2-dictionary": patched(plain, 31, b"\x01"),
-        "blosc2-nan": patched(plain, 31, b"\x20"),
-        "blosc2-flags-old": patched(plain, 2, b"\x81"), "blosc2-format": patched(plain, 2, b"\x65"),
-        "blosc2-parameters": patched(plain, 23, b"\x01"), "blosc2-parameters-end": patched(plain, 30, b"\x01"),
-        "blosc2-filter-delta": patched(plain, 16, b"\x03"), "blosc2-filter-last": patched(plain, 21, b"\x01"),
-        "blosc2-block-zero": patched(plain, 8, bytes(4)), "blosc2-block-negative": patched(plain, 8, b"\xff" * 4),
-        "blosc2-block-huge": patched(plain, 8, large), "blosc2-block-one": patched(plain, 8, b"\x01\x00\x00\x00"),
-        "blosc2-starts": patched(plain, 32, b"\xff" * 4), "blosc2-starts-negative": patched(plain, 32, b"\x00\x00\x00\x80"),
-        "blosc2-streams": patched(plain, 36, b"\xff" * 4), "blosc2-no-data": lambda v: ("blosc2", {}, b"", v),
-        "blosc2-other-length": lambda v: ("blosc2", {}, blosc2_chunk(bytes(12 * 8), 8), v),
-        "delta-k-6": with_params(delta, k=6), "delta-k-negative": with_params(delta, k=-1),
-        "delta-k-float": with_params(delta, k=1.0), "delta-k-missing": with_params(delta, k=None),
-        "delta-layout": with_params(delta, layout="rows"), "delta-no-layout": with_params(delta, layout=None),
-        "delta-other-length": other,
-        "linear-taps-13": with_params(linear, taps=[1] * 13), "linear-tap-large": with_params(linear, taps=[2**26 + 1]),
-        "linear-taps-float": with_params(linear, taps=[1.5]), "linear-no-taps": with_params(linear, taps=None),
-        "linear-scale-101": with_params(linear, scale=101), "linear-scale-low": with_params(linear, scale=-101),
-        "linear-scale-float": with_params(linear, scale=1.0), "linear-no-scale": with_params(linear, scale=None),
-        "bounded-width-3": with_params(near, width=3), "bounded-width-other": with_params(near, width=8),
-        "bounded-first-beyond": with_params(near, first=2**40), "bounded-first-negative": with_params(near, first=-1),
-        "bounded-first-by-one": with_params(near, first=31), "bounded-largest": with_params(near, largest=2**52 + 1),
-        "bounded-exceptions-many": with_params(near, exceptions=25), "bounded-exceptions-huge": with_params(near, exceptions=2**60),
-        "bounded-exceptions-one": with_params(near, exceptions=1), "bounded-no-step": with_params(near, step=None),
-        "bounded-step-zero": with_params(near, step=0.0), "bounded-step-negative": with_params(near, step=-0.1),
-        "bounded-step-nan": with_params(near, step=float("nan")), "bounded-step-infinite": with_params(near, step=float("inf")), "bounded-largest-negative": with_params(near, largest=-1),
-    }  # fmt: skip
-
-    def outside(values):
-        values = values.copy()
-        values.reshape(-1)[3] = np.nan
-        codec, params, data, decoded = near(values)
-        return codec, params, data[:-16] + (24).to_bytes(8, "little") + data[-8:], decoded
-
+    }
+    encoders.update({f"blosc2-{name}": with_bytes(*each) for name, each in BLOSC2.items()})
+    for encode, codec in ((delta, "delta"), (linear, "linear"), (NEAR, "bounded")):
+        for name, keys in PARAMS[codec].items():
+            encoders[f"{codec}-{name}"] = with_params(encode, **keys)
+        if codec == "delta":
+            encoders["delta-other-length"] = too_short
     encoders["bounded-exception-outside"] = outside
     for name, encode in encoders.items():
-        file = build(how=encode)
-        yield name, file.data, lost(file)
-    for name, keys in (
-        ("raw-2-40", {"raw": 2**40}),
-        ("raw-negative", {"raw": -192}),
-        ("raw-missing", {"raw": None}),
-        ("size-by-one", {"size": 1}),
-    ):
-        file = build({"change": first_chunk(**keys)})
-        yield name, file.data, lost(file)
+        yield name, *without_second(encode)
+    for name, keys in {
+        "raw-2-40": {"raw": 2**40},
+        "raw-negative": {"raw": -192},
+        "raw-missing": {"raw": None},
+        "size-by-one": {"size": 1},
+    }.items():
+        yield name, *without_second(change=first_chunk(**keys))
+
+
+def too_short(values):
+    """`delta` of fewer words than there are values."""
+    params = {"k": 1, "layout": "frames"}
+    return "delta", params, blosc2_chunk(bytes(12 * 8), 8), values
+
+
+def outside(values):
+    """`bounded` with the exception of a value that does not exist."""
+    values = values.copy()
+    values.reshape(-1)[3] = np.nan
+    codec, params, data, decoded = NEAR(values)
+    return codec, params, data[:-16] + (24).to_bytes(8, "little") + data[-8:], decoded
 
 
 def long_map():
     """A map of more than 65 535 bytes, with its checksums right."""
-    file = build({"change": lambda content: {**content, "later": bytes(2**16)}})
-    return Vector(
-        "hostile-long-map",
-        "a BLOCK with a map of more than 65 535 bytes",
-        "2.2",
-        file,
-        lost(file),
-    )
+    file = build({"change": changed(later=bytes(2**16))})
+    about = "a BLOCK with a map of more than 65 535 bytes"
+    return Vector("hostile-long-map", about, "2.2", file, lost(file))

@@ -6,7 +6,15 @@ As in `cases_hostile`, every checksum is right.
 import msgpack
 import numpy as np
 
-from spec.generator.cases_hostile import BOMB, FIELD, build, family, lost
+from spec.generator.cases_hostile import (
+    BOMB,
+    FIELD,
+    build,
+    changed,
+    family,
+    first_chunk,
+    without_second,
+)
 from spec.generator.codecs import delta
 from spec.generator.expect import damaged, refused
 from spec.generator.file import File
@@ -28,59 +36,47 @@ def cases():
 
 def records():
     """Prefixes and maps of records."""
-    for name, keys in (
-        ("payload-2-63", {"payload": 2**63}),
-        ("payload-2-40", {"payload": 2**40}),
-        ("payload-2-64", {"payload": 2**64 - 1}),
-        ("map-2-32", {"map": 2**32 - 1}),
-        ("map-65536", {"map": 65536}),
-        ("type-of-another", {"type": NOTE}),
-    ):
-        file = build(keys)
-        yield f"block-{name}", file.data, lost(file)
-    for name, lies in (
-        ("payload-2-63", {"payload": 2**63}),
-        ("map-2-32", {"map": 2**32 - 1}),
-    ):
+    for name, lies in {
+        "payload-2-63": {"payload": 2**63},
+        "payload-2-40": {"payload": 2**40},
+        "payload-2-64": {"payload": 2**64 - 1},
+        "map-2-32": {"map": 2**32 - 1},
+        "map-65536": {"map": 65536},
+        "type-of-another": {"type": NOTE},
+    }.items():
+        yield f"block-{name}", *without_second(**lies)
+    for name, lies in {
+        "payload-2-63": {"payload": 2**63},
+        "map-2-32": {"map": 2**32 - 1},
+    }.items():
         file = build(middle=lambda f, lies=lies: f.record(NOTE, {"a": 1}, **lies))
         yield f"note-{name}", file.data, damaged(file.account.read())
     file = build(middle=lambda f: f.record(0x8001, BOMB))
     yield "private-bomb", file.data, damaged(file.account.read())
+    tree = lambda value: lambda m: {**m, "tree": value}
+    reference = lambda code, data: tree({"a": msgpack.ExtType(code, data)})
+    private = lambda m: pack(reference(100, bytes(4))(m)).replace(b"\xd6\x64", b"\xd6\x9c")
     changes = {
         "chunk-number": lambda m: {**m, "chunks": []},
-        "chunk-offset": lambda m: {**m, "chunks": [{**m["chunks"][0], "offset": 2**40}]},
-        "chunk-shape": lambda m: {
-            **m,
-            "chunks": [{**m["chunks"][0], "shape": [2**20, 2**20, 2**20]}],
-        },
-        "chunk-shape-negative": lambda m: {
-            **m,
-            "chunks": [{**m["chunks"][0], "shape": [-1, -3]}],
-        },
-        "chunk-dtype": lambda m: {**m, "chunks": [{**m["chunks"][0], "dtype": "object"}]},
-        "chunk-dtype-text": lambda m: {**m, "chunks": [{**m["chunks"][0], "dtype": "str"}]},
-        "reference-short": lambda m: {**m, "tree": {"a": msgpack.ExtType(1, b"\x00")}},
-        "timestamp": lambda m: {**m, "tree": {"a": msgpack.Timestamp(1)}},
-        "timestamp-deep": lambda m: {
-            **m,
-            "tree": {"a": [{"b": msgpack.Timestamp(1)}]},
-        },
-        "reference-private": lambda m: pack(
-            {**m, "tree": {"a": msgpack.ExtType(100, bytes(4))}}
-        ).replace(b"\xd6\x64", b"\xd6\x9c"),
-        "reference-kind": lambda m: {**m, "tree": {"a": msgpack.ExtType(9, bytes(4))}},
-        "text-no-utf8": lambda m: {**m, "tree": {"a": msgpack.ExtType(2, bytes(4))}},
-        "deep": lambda m: {**m, "tree": {"a": deep(200)}},
+        "chunk-offset": first_chunk(offset=2**40),
+        "chunk-shape": first_chunk(shape=[2**20, 2**20, 2**20]),
+        "chunk-shape-negative": first_chunk(shape=[-1, -3]),
+        "chunk-dtype": first_chunk(dtype="object"),
+        "chunk-dtype-text": first_chunk(dtype="str"),
+        "reference-short": reference(1, b"\x00"),
+        "timestamp": tree({"a": msgpack.Timestamp(1)}),
+        "timestamp-deep": tree({"a": [{"b": msgpack.Timestamp(1)}]}),
+        "reference-private": private,
+        "reference-kind": reference(9, bytes(4)),
+        "text-no-utf8": reference(2, bytes(4)),
+        "deep": tree({"a": deep(200)}),
         "bomb": lambda _: BOMB,
-        "no-tree": lambda m: {"step": 17, "chunks": []},
-        "tree-list": lambda m: {**m, "tree": [1, 2]},
+        "no-tree": lambda _: {"step": 17, "chunks": []},
+        "tree-list": tree([1, 2]),
     }
+    state = {"a": np.array([0.1, 0.2, 1e300])}
     for name, change in changes.items():
-        file = build(
-            third=lambda f, change=change: f.checkpoint(
-                17, {"a": np.array([0.1, 0.2, 1e300])}, change
-            )
-        )
+        file = build(third=lambda f, change=change: f.checkpoint(17, state, change))
         yield f"checkpoint-{name}", file.data, file.account.read(checkpoints=(0,))
 
 
@@ -92,19 +88,27 @@ def redundant(file):
     ]
 
 
+def entries(**keys):
+    """Columns replaced."""
+    return lambda content: {**content, "entries": {**content["entries"], **keys}}
+
+
+def without_last(content):
+    """The last row is missing."""
+    cut = {k: each[:-1] for k, each in content["entries"].items()}
+    samples = [each[:-1] for each in content["entries"]["samples"]]
+    return {**content, "entries": {**cut, "samples": samples}}
+
+
 def tables():
-    """Entries of TABLE and INDEX; all of it is redundant."""
+    """Entries of TABLE, INDEX and FOOTER; all of it is redundant."""
+    yield from lies_of_tables()
+    yield from lies_of_indexes()
+    yield from lies_of_footers()
 
-    def entries(**keys):
-        return lambda m: {**m, "entries": {**m["entries"], **keys}}
 
-    def without_last(content):
-        cut = {
-            k: [c[:-1] for c in v] if k == "samples" else v[:-1]
-            for k, v in content["entries"].items()
-        }
-        return {**content, "entries": cut}
-
+def lies_of_tables():
+    """TABLE."""
     changes = {
         "out-of-order": entries(frames=[6, -6, 18]), "overflow": entries(frames=[2**63 - 1, 2**63 - 1, 1]),
         "offset-beyond": entries(record=[2**40, 0, 0]), "offset-odd": entries(record=[65, 0, 0]),
@@ -118,12 +122,16 @@ def tables():
     for name, change in changes.items():
         file = open_end(lambda f, change=change: f.commit(change=change))
         yield f"table-{name}", file.data, redundant(file)
-    levels = {
+
+
+def lies_of_indexes():
+    """INDEX."""
+    changes = {
         "out-of-order": entries(frames=[6, -6, 18]), "record-beyond": entries(record=[2**40, 0, 0]), "level": lambda m: {**m, "level": 99},
         "roots-itself": lambda m: {**m, "entries": m["roots"][0]}, "roots-missing": lambda m: {k: v for k, v in m.items() if k != "roots"},
         "roots-many": lambda m: {**m, "roots": m["roots"] * 100}, "bomb": lambda _: BOMB, "last-missing": without_last,
     }  # fmt: skip
-    for name, change in levels.items():
+    for name, change in changes.items():
 
         def index(file, change=change):
             file.commit()
@@ -132,37 +140,33 @@ def tables():
 
         file = open_end(index)
         yield f"index-{name}", file.data, redundant(file)
-    for name, change in (
-        (
-            "roots-out-of-order",
-            lambda m: {**m, "roots": [{**m["roots"][0], "frames": [-5]}]},
-        ),
-        ("roots-beyond", lambda m: {**m, "roots": [{**m["roots"][0], "record": [2**40]}]}),
-        ("roots-none", lambda m: {**m, "roots": []}),
-    ):
+
+
+def lies_of_footers():
+    """FOOTER."""
+    roots = lambda **keys: lambda m: {**m, "roots": [{**m["roots"][0], **keys}]}
+    for name, change in {
+        "roots-out-of-order": roots(frames=[-5]),
+        "roots-beyond": roots(record=[2**40]),
+        "roots-none": lambda m: {**m, "roots": []},
+    }.items():
         file = build()
         file.index()
         file.commit()
         file.footer(change=change)
         yield f"footer-{name}", file.data, redundant(file)
-    for name, keys in {
-        "uuid": {"uuid": bytes(16)},
-        "offset": {"offset": 64},
-        "commit": {"commit": 0},
-    }.items():
+    for key, value in {"uuid": bytes(16), "offset": 64, "commit": 0}.items():
         file = build()
-        file.footer(change=lambda m, keys=keys: {**m, **keys})
-        yield f"footer-{name}-wrong", file.data, file.account.read(-2, size=file.size)
+        file.footer(change=changed(**{key: value}))
+        yield f"footer-{key}-wrong", file.data, file.account.read(-2, size=file.size)
 
 
 def open_end(finish):
     """Three blocks, the last one committed by `finish`."""
-    file = File(FIELD)
-    file.commit()
+    file = File.created(FIELD)
     for i in range(3):
-        file.block(
-            {"x": (range(6 * i, 6 * i + 6), motion(6, (2, 2), start=6 * i))}, {"x": delta}
-        )
+        steps, values = range(6 * i, 6 * i + 6), motion(6, (2, 2), start=6 * i)
+        file.block({"x": (steps, values)}, {"x": delta})
         if i < 2:
             file.commit()
     finish(file)
@@ -266,9 +270,7 @@ def creation(change=None, **more):
             content = change(kind, content) if change else content
             return super().record(kind, content, body, **lies)
 
-    file = Changed(FIELD, **more)
-    file.commit()
-    return file
+    return Changed.created(FIELD, **more)
 
 
 def without(which, key):

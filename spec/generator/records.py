@@ -8,6 +8,9 @@ from crc32c import crc32c
 
 HEADER, SCHEMA, METADATA, BLOCK, TABLE, COMMIT = 1, 2, 3, 4, 5, 6
 CHECKPOINT, INDEX, SCALARS, FOOTER, NOTE = 7, 8, 9, 10, 11
+NAMES = ("HEADER", "SCHEMA", "METADATA", "BLOCK", "TABLE", "COMMIT")
+NAMES += ("CHECKPOINT", "INDEX", "SCALARS", "FOOTER", "NOTE")
+NAMES = dict(enumerate(NAMES, 1))
 SIMPLE = ("commit", "checkpoint", "checkpoint_step", "scalars", "first", "end", "frames")
 
 
