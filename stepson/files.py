@@ -8,7 +8,8 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 
 from stepson.errors import SchemaError, SeriesWarning, TornError
 from stepson.follow import Follower
-from stepson.series.ensemble import Ensemble, assemble
+from stepson.series.assemble import assemble
+from stepson.series.ensemble import Ensemble
 from stepson.series.names import Name, PathLike, expand, find, is_pattern
 from stepson.source import Followed, LocalFile
 from stepson.trajectory import Trajectory
