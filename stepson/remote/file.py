@@ -21,22 +21,20 @@ does not verify (`RemoteFile.forget`).
 """
 
 import os
-from bisect import bisect_right, insort
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
-from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 from stepson.errors import FormatError, RemoteError
 from stepson.records import COMMIT_SIZE, MAGIC_SIZE, Commit, RecordType
-from stepson.remote.transport import Passing, Reply, Transport, insist, transport_for
+from stepson.remote.spans import Range, Span, Spans, joined
+from stepson.remote.transport import Passing, Reply, Transport, insist
 from stepson.scan import read_record
-from stepson.source import EDGE, MAX_EDGE, Bytes, Followed, LocalFile
+from stepson.source import EDGE, MAX_EDGE, Bytes
 
-__all__ = ["RemoteFile", "match_url", "open_url"]
+__all__ = ["RemoteFile"]
 
 START = EDGE
 TAIL = MAX_EDGE
@@ -50,54 +48,12 @@ BACKWARDS = (2**20, LARGEST)
 AT_ONCE = 8
 IDENTITY = 4096
 """Bytes at the start that tell one file from another: HEADER has a random uuid."""
-Range = tuple[int, int]
-
-
-def open_url(url: str, storage_options: Mapping[str, Any] | None = None) -> Followed:
-    """A source that reads a URL.
-
-    Args:
-        url: any that fsspec knows.
-        storage_options: of its file system.
-
-    Raises:
-        RemoteError: it cannot be read.
-    """
-    transport = transport_for(url, storage_options or {})
-    if isinstance(transport, Path):
-        return LocalFile(transport)
-    return RemoteFile(transport)
-
-
-def match_url(pattern: str, storage_options: Mapping[str, Any] | None = None) -> list[str]:
-    """The URLs that a URL with ``*`` in it matches, sorted.
-
-    Raises:
-        RemoteError: the file system cannot list them.
-    """
-    from fsspec.core import url_to_fs
-
-    try:
-        system, path = url_to_fs(pattern, **(storage_options or {}))
-        found = [str(system.unstrip_protocol(each)) for each in system.glob(path)]
-    except Exception as error:  # of any file system, which may do anything here
-        reason = str(error) or type(error).__name__
-        raise RemoteError(
-            pattern, f"cannot be listed: {reason}; check URL and storage_options"
-        ) from error
-    return sorted(found)
 
 
 @cache
 def _pool(process: int) -> ThreadPoolExecutor:
     """The threads that wait for answers; a child of a fork has none and gets its own."""
     return ThreadPoolExecutor(AT_ONCE, "stepson-fetch")
-
-
-class _Span(NamedTuple):
-    start: int
-    stop: int
-    data: "Future[bytes]"
 
 
 class RemoteFile:
@@ -126,9 +82,8 @@ class RemoteFile:
 
     def _look(self) -> None:
         """Fetch both ends at once."""
-        self._spans: OrderedDict[int, _Span] = OrderedDict()
-        self._starts: list[int] = []
-        self._held = self._next = self._window = 0
+        self._spans = Spans()
+        self._next = self._window = 0
         pool = _pool(os.getpid())
         last = pool.submit(self._ask, -1, TAIL)
         first = self._start()
@@ -137,8 +92,9 @@ class RemoteFile:
         begin = self._size - len(tail)
         self._identify(first.data)
         self._versions.add(first.version)
-        self._add(0, first.data[:begin])
-        self._add(begin, tail)
+        for place, data in ((0, first.data[:begin]), (begin, tail)):
+            if data:
+                self._spans.add(Span.of(place, data))
         self._tail = begin
 
     def _end_of(self, first: Reply, last: "Future[Reply]") -> tuple[bytes, int]:
@@ -209,22 +165,21 @@ class RemoteFile:
         if offset >= end:
             return b""
         with self._lock:
-            if any(self._missing(offset, end)):
+            if any(self._spans.missing(offset, end)):
                 start, stop = self._widened(offset, end)
                 self._order(start, stop)
                 self._next = stop
-            spans = list(self._covering(offset, end))
-            self._evict({span.start for span in spans})
+            spans = list(self._spans.covering(offset, end))
+            self._spans.evict(KEPT, spans)
         parts = [self._taken(span, offset, end) for span in spans]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _taken(self, span: _Span, offset: int, end: int) -> bytes:
+    def _taken(self, span: Span, offset: int, end: int) -> bytes:
         try:
             data = span.data.result()
         except Exception:
             with self._lock:  # the next read tries again
-                if self._spans.get(span.start) is span:
-                    self._drop(span.start)
+                self._spans.drop(span)
             raise
         return data[max(0, offset - span.start) : end - span.start]
 
@@ -240,16 +195,27 @@ class RemoteFile:
         self._window = min(wider, 2 * LARGEST) if follows else SMALLEST
         return offset, min(max(end, offset + self._window), self._reach)
 
+    def _order(self, start: int, stop: int) -> None:
+        """Fetch what is missing of a range, in few large requests."""
+        pool = _pool(os.getpid())
+        for low, high in joined(self._spans.missing(start, stop), GAP):
+            for inside in list(self._spans.covering(low, high)):
+                self._spans.drop(inside)  # small: fetched again, rather than a request more
+            for place in range(low, high, LARGEST):
+                end = min(place + LARGEST, high)
+                data = pool.submit(self._fetch, place, end - place)
+                self._spans.add(Span(place, end, data))
+
     def expect(self, ranges: Iterable[Range]) -> None:
         """Start to fetch ranges (offset, length) that will be read soon."""
-        wanted = _joined(ranges, self._reach)
-        room = EXPECTED
+        clipped = ((a, min(a + n, self._reach)) for a, n in ranges if n > 0)
+        wanted, room = joined(clipped, GAP), EXPECTED
         with self._lock:
             for start, stop in wanted:
                 if room > 0:
                     self._order(start, min(stop, start + room))
                 room -= stop - start
-            self._evict(set())
+            self._spans.evict(KEPT)
 
     def look(self) -> None:
         """Fetch both ends anew; what was fetched before is dropped.
@@ -272,77 +238,6 @@ class RemoteFile:
         """Let go of what was fetched; a later read fetches again."""
         with self._lock:
             self._spans.clear()
-            self._starts.clear()
-            self._held = 0
-
-    # Spans do not overlap. `_starts` is sorted; `_spans` goes from old to new: what a
-    # stream has used is older than what it will use.
-
-    def _missing(self, start: int, stop: int) -> Iterator[Range]:
-        """The parts of a range that are neither here nor under way."""
-        place = bisect_right(self._starts, start) - 1
-        for each in self._starts[max(place, 0) :]:
-            span = self._spans[each]
-            if span.start >= stop:
-                break
-            if span.start > start:
-                yield start, span.start
-            start = max(start, span.stop)
-        if start < stop:
-            yield start, stop
-
-    def _order(self, start: int, stop: int) -> None:
-        pool = _pool(os.getpid())
-        missing = _joined(((a, b - a) for a, b in self._missing(start, stop)), stop)
-        for low, high in missing:
-            for inside in [s for s in self._starts if low < s < high]:
-                self._drop(inside)  # small: fetched again, rather than a request more
-            for piece in range(low, high, LARGEST):
-                end = min(piece + LARGEST, high)
-                self._insert(
-                    _Span(piece, end, pool.submit(self._fetch, piece, end - piece))
-                )
-
-    def _add(self, start: int, data: bytes) -> None:
-        if data:
-            done: Future[bytes] = Future()
-            done.set_result(data)
-            self._insert(_Span(start, start + len(data), done))
-
-    def _insert(self, span: _Span) -> None:
-        self._spans[span.start] = span
-        insort(self._starts, span.start)
-        self._held += span.stop - span.start
-
-    def _covering(self, start: int, stop: int) -> Iterator[_Span]:
-        place = bisect_right(self._starts, start) - 1
-        for each in self._starts[place:]:
-            if each >= stop:
-                return
-            yield self._spans[each]
-
-    def _evict(self, used: set[int]) -> None:
-        for start in list(self._spans):
-            if self._held <= KEPT:
-                return
-            if start not in used:
-                self._drop(start)
-
-    def _drop(self, start: int) -> None:
-        span = self._spans.pop(start)
-        del self._starts[bisect_right(self._starts, start) - 1]
-        self._held -= span.stop - span.start
-
-
-def _joined(ranges: Iterable[Range], size: int) -> list[Range]:
-    """Ranges (offset, length) as (start, stop), sorted; neighbours joined."""
-    found: list[Range] = []
-    for start, stop in sorted((a, min(a + n, size)) for a, n in ranges if n > 0):
-        if found and start - found[-1][1] <= GAP:
-            found[-1] = found[-1][0], max(stop, found[-1][1])
-        elif start < stop:
-            found.append((start, stop))
-    return found
 
 
 def _uuid(start: bytes) -> Any:

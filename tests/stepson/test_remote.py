@@ -194,7 +194,7 @@ def test_a_stream_reads_ahead(server: Files, large: Path) -> None:
 
 def held(traj: stepson.Trajectory) -> int:
     source: Any = traj.source
-    return int(source._source._held)
+    return int(source._source._spans.held)
 
 
 def test_frames_in_order_fetch_a_block_once(server: Files, large: Path) -> None:
@@ -639,8 +639,8 @@ def test_any_order_of_reads(actions: list[tuple[str, list[tuple[int, int]]]]) ->
             else:
                 for offset, length in ranges:
                     assert file.read_at(offset, length) == NOISE[offset : offset + length]
-            assert file._held <= 6000 + 5000 + 1500
-            assert file._held == sum(s.stop - s.start for s in file._spans.values())
+            assert file._spans.held <= 6000 + 5000 + 1500
+            assert file._spans.held == sum(s.stop - s.start for s in file._spans)
         assert max(length for _, length in transport.asked) <= 1500
         file.close()
 
