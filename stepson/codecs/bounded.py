@@ -21,6 +21,7 @@ import numpy as np
 
 from stepson.codecs.base import Array, Encoded, Parameters, flat, integer, parameter
 from stepson.codecs.integers import unzigzag, zigzag
+from stepson.codecs.kernels import kernels
 from stepson.codecs.predict import (
     SCALE,
     History,
@@ -30,7 +31,7 @@ from stepson.codecs.predict import (
     weight,
     whole_predictions,
 )
-from stepson.codecs.quantise import LARGEST, grid_step, quantise
+from stepson.codecs.quantise import LARGEST, grid_step, proven, quantise
 from stepson.codecs.words import Words, bands, tiles
 from stepson.errors import FormatError, SchemaError
 
@@ -77,23 +78,11 @@ class Bounded:
         grid = _Grid(
             read_taps(parameters), _largest(values, precision), grid_step(precision)
         )
-        frames, columns = rows.shape
-        start = np.empty((1, columns), _U8)
-        words = Words.empty((frames - 1, columns), np.dtype(grid.residual_dtype()), layout)
-        outside, error = [np.empty(0, np.int64)], 0.0
-        for span in tiles(rows.shape):
-            found = quantise(rows[:, span], precision, grid.largest < LARGEST)
-            error = max(error, found.error)
-            if found.outside is not None:
-                t, column = np.nonzero(found.outside)
-                outside.append(t * columns + column + span.start)
-            residuals = _residuals(found.grid, grid)
-            start[0, span] = residuals[0]
-            words.store(span, residuals[1:])
-        words = words.narrowed()
+        found = _encode_fast(rows, precision, grid, layout)
+        found = found or _encode(rows, precision, grid, layout)
+        words, indices = found.words.narrowed(), found.outside
         tail = words.pack(parameters, verify=verify)
-        head = Words(start, "frames").pack(_FIRST, verify=verify)
-        indices = np.sort(np.concatenate(outside)).astype("<u8")
+        head = Words(found.start, "frames").pack(_FIRST, verify=verify)
         kept = {
             "taps": list(grid.taps),
             "layout": layout,
@@ -104,7 +93,7 @@ class Bounded:
             "exceptions": len(indices),
         }
         extra = indices.tobytes() + values.reshape(-1)[indices].tobytes()
-        return Encoded(tail + head + extra, kept, error)
+        return Encoded(tail + head + extra, kept, found.error)
 
     def decode(
         self,
@@ -140,6 +129,51 @@ def _largest(values: Array, bound: float) -> int:
     return int(largest) + 1 if largest < LARGEST else LARGEST
 
 
+class _Residuals(NamedTuple):
+    """All rows of a chunk as words, and what has no words."""
+
+    start: Array
+    """Of row 0, u64 of shape ``(1, columns)``."""
+    words: Words
+    """Of the others."""
+    outside: Array
+    """Flat indices of the exceptions, ascending, u64."""
+    error: float
+    """As of `quantise`."""
+
+
+def _room(rows: Array, grid: _Grid, layout: str) -> tuple[Array, Words]:
+    frames, columns = rows.shape
+    words = Words.empty((frames - 1, columns), np.dtype(grid.residual_dtype()), layout)
+    return np.empty((1, columns), _U8), words
+
+
+def _encode_fast(rows: Array, bound: float, grid: _Grid, layout: str) -> _Residuals | None:
+    """Do what `_encode` does, where every value is surely within the bound."""
+    fast = kernels(rows) if grid.exact and grid.largest < LARGEST else None
+    if fast is None:
+        return None
+    start, words = _room(rows, grid, layout)
+    largest = fast.encode_bounded(rows, grid.step, grid.taps, start, words.rows)
+    error = proven(largest, bound, rows.dtype)
+    return None if error is None else _Residuals(start, words, np.empty(0, _U8), error)
+
+
+def _encode(rows: Array, bound: float, grid: _Grid, layout: str) -> _Residuals:
+    start, words = _room(rows, grid, layout)
+    outside, error = [np.empty(0, np.int64)], 0.0
+    for span in tiles(rows.shape):
+        found = quantise(rows[:, span], bound, grid.largest < LARGEST)
+        error = max(error, found.error)
+        if found.outside is not None:
+            t, column = np.nonzero(found.outside)
+            outside.append(t * rows.shape[1] + column + span.start)
+        residuals = _residuals(found.grid, grid)
+        start[0, span] = residuals[0]
+        words.store(span, residuals[1:])
+    return _Residuals(start, words, np.sort(np.concatenate(outside)).astype(_U8), error)
+
+
 def _residuals(q: Array, grid: _Grid) -> Array:
     """Return zigzag words of one tile."""
     out = np.empty(q.shape, grid.residual_dtype())
@@ -167,6 +201,10 @@ def _restore(
     frames, columns = out.shape
     words = Words.unpack(tail, parameters, np.dtype(f"<u{width}"), (frames - 1, columns))
     start = Words.unpack(head, _FIRST, _U8, (1, columns))
+    fast = kernels(out) if grid.exact else None
+    if fast:
+        fast.decode_bounded(start.rows, words.rows, grid.step, grid.taps, out)
+        return
     with np.errstate(all="ignore"):
         for span in bands(columns):
             _restore_band(words, start, span, grid, out[:, span])

@@ -17,6 +17,7 @@ import numpy as np
 
 from stepson.codecs.base import Array, Encoded, Parameters, flat, integer
 from stepson.codecs.integers import unzigzag, word, zigzag
+from stepson.codecs.kernels import kernels
 from stepson.codecs.predict import History, predictions, read_taps, weight
 from stepson.codecs.words import GROUP, Words, bands, tiles
 from stepson.errors import FormatError, SchemaError
@@ -63,8 +64,11 @@ class Linear:
         taps, layout = read_taps(parameters), str(parameters["layout"])
         rows, scale = flat(values), _scale(values, taps)
         words = Words.empty(rows.shape, word(values.dtype), layout)
-        for columns in tiles(rows.shape):
-            words.store(columns, _residuals(rows[:, columns], taps, scale))
+        if fast := kernels(rows):
+            fast.encode_linear(rows, scale, taps, words.rows)
+        else:
+            for columns in tiles(rows.shape):
+                words.store(columns, _residuals(rows[:, columns], taps, scale))
         kept = {"taps": list(taps), "layout": layout, "scale": scale}
         return Encoded(words.pack(parameters, verify=verify), kept)
 
@@ -84,6 +88,9 @@ class Linear:
         out = np.empty(shape, dtype)
         rows = flat(out)
         words = Words.unpack(data, parameters, word(dtype), rows.shape)
+        if fast := kernels(rows):
+            fast.decode_linear(words.rows, scale, taps, rows)
+            return out
         with np.errstate(all="ignore"):
             for columns in bands(rows.shape[1]):
                 _restore(words, columns, taps, scale, rows[:, columns])

@@ -28,6 +28,7 @@ from stepson.errors import FormatError
 __all__ = [
     "MAX_TAPS",
     "SCALE",
+    "START",
     "History",
     "fit_taps",
     "is_exact",
@@ -46,7 +47,8 @@ MAX_TAPS = 12
 _LARGEST_TAP = 1 << 26
 _WEIGHTS = ((), (1,), (2, -1), (3, -3, 1), (4, -6, 4, -1), (5, -10, 10, -5, 1))
 _POLYNOMIALS = [tuple(SCALE * weight for weight in weights) for weights in _WEIGHTS]
-_START = 3  # order of the polynomial that predicts rows with too few before them
+START = 3
+"""Order of the polynomial that predicts rows with too few before them."""
 _ROWS = 4  # of one matrix product; more cost products with zeros, fewer calls of Python
 
 
@@ -57,7 +59,7 @@ def polynomial(k: int) -> tuple[int, ...]:
 
 def taps_of_row(t: int, taps: Sequence[int]) -> tuple[int, ...]:
     """Return the taps that predict row t of a chunk."""
-    return tuple(taps) if t >= len(taps) else _POLYNOMIALS[min(t, _START)]
+    return tuple(taps) if t >= len(taps) else _POLYNOMIALS[min(t, START)]
 
 
 def read_taps(parameters: Parameters) -> tuple[int, ...]:
@@ -155,7 +157,7 @@ class History:
 
     def __init__(self, taps: Sequence[int], width: int, dtype: type[np.generic]) -> None:
         self._taps = tuple(taps)
-        self._kept = max(len(taps), _START)
+        self._kept = max(len(taps), START)
         self._window = np.zeros((self._kept + GROUP, width), dtype)
         self._guess = np.empty(width, dtype)
 

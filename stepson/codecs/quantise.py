@@ -5,13 +5,13 @@ dtype(q step), all in float64. The missing 32nd leaves room for the rounding of 
 dtype: without it one value in 500 of a float32 field misses its bound.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stepson.codecs.base import Array
 
-__all__ = ["LARGEST", "Quantised", "grid_step", "quantise"]
+__all__ = ["LARGEST", "Quantised", "grid_step", "proven", "quantise"]
 
 LARGEST = 1 << 52
 """Beyond, float64 has no room left for a fraction of a step."""
@@ -52,11 +52,22 @@ def quantise(values: Array, bound: float, safe: bool) -> Quantised:
         np.multiply(grid, step, out=error, casting="same_kind")
         np.subtract(error, values, out=error)
         low, high = float(error.min()), float(error.max())
-        margin = 4.0 * float(np.finfo(values.dtype).eps)
-        largest = bound * (1.0 - margin)
-        if safe and -largest <= low and high <= largest:
-            return Quantised(grid, None, max(-low, high) * (1.0 + margin / 4.0))
+        largest = proven(max(-low, high), bound, values.dtype) if low <= high else None
+        if safe and largest is not None:
+            return Quantised(grid, None, largest)
         return _quantise_each(values, grid, bound)
+
+
+def proven(error: float, bound: float, dtype: np.dtype[Any]) -> float | None:
+    """Return a limit of |x' - x| if it is within the bound, whatever the rounding.
+
+    Args:
+        error: the largest |x' - x|, as subtracted in the dtype.
+        bound: of the absolute error.
+        dtype: of the values.
+    """
+    margin = 4.0 * float(np.finfo(dtype).eps)
+    return error * (1.0 + margin / 4.0) if error <= bound * (1.0 - margin) else None
 
 
 def _quantise_each(values: Array, grid: Array, bound: float) -> Quantised:

@@ -54,6 +54,11 @@ class Words:
         """Make room for the words of a chunk, shape ``(frames, columns)``."""
         return cls(np.empty(shape if layout == "frames" else shape[::-1], dtype), layout)
 
+    @property
+    def rows(self) -> Array:
+        """View of all words as ``(frames, columns)``, whatever the layout."""
+        return self._held if self._layout == "frames" else self._held.T
+
     def store(self, columns: slice, tile: Array) -> None:
         """Put a tile of all frames and some columns in its place."""
         if self._layout == "frames":

@@ -1,5 +1,6 @@
 """Codecs: identity for every bit pattern, the error bound, hostile bytes and parameters."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from stepson.chunk import decode, encode
-from stepson.codecs import CODECS, codec_named
+from stepson.codecs import CODECS, bounded, codec_named, linear
 from stepson.codecs.coder import compress, decompress
 from stepson.codecs.integers import accumulate, difference, order, unzigzag, zigzag
 from stepson.codecs.linear import MAX_SCALE
@@ -34,6 +35,15 @@ Array = NDArray[Any]
 DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
 FLOATS = ["f2", "f4", "f8"]
 CODER = {"coder": "zstd", "level": 1, "filter": "shuffle"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def numpy_only() -> Iterator[None]:
+    """The codecs as they are without numba; `test_compiled` compares the two."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "kernels", lambda values: None)
+        patch.setattr(bounded, "kernels", lambda values: None)
+        yield
 
 
 def from_bytes(data: bytes, dtype: str, shape: tuple[int, ...]) -> Array:
