@@ -147,7 +147,7 @@ def open(
                 return Follower(source, where, **options)
             return _trajectory(source, where, strict)
     if mode == "a" or follow:
-        raise SchemaError(_one_only(mode))
+        raise SchemaError(_one_only(mode, path))
     found = _together(path, join, strict, True, storage_options)
     return found.runs[0].open() if len(found) == 1 and join is not False else found
 
@@ -217,10 +217,12 @@ def _refuse_ignored(mode: str, given: Sequence[str], options: Mapping[str, Any])
         raise SchemaError(f"{way} takes no option {name!r}; it has {', '.join(known)}")
 
 
-def _one_only(mode: str) -> str:
+def _one_only(mode: str, path: object) -> str:
     """Why several files, a folder or a glob cannot be opened in this way."""
     if mode == "a":
-        return f"mode {mode!r} takes the name of one file, not several"
+        several = isinstance(path, (list, tuple, set))
+        given = "several; give the one to go on with" if several else type(path).__name__
+        return f"mode {mode!r} takes the name of one file, not {given}"
     return "follow=True takes the name of one file; only the last one of a run grows"
 
 

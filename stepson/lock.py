@@ -45,9 +45,10 @@ def lock(descriptor: int, path: Path, *, break_lock: bool = False) -> None:
     """
     if not _flock(descriptor, path) and not break_lock:
         _check_owner(path)
+    host, pid = _me()
     owner = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
+        "host": host,
+        "pid": pid,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     with contextlib.suppress(OSError):
@@ -79,15 +80,21 @@ def _flock(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        owner = _owner_text(path)
-        raise WriterError(
-            f"{path} is being written by {owner}; wait until it ends, or stop it"
-        ) from None
+        owner, advice = _owner_text(path), "wait until it ends, or stop it"
+        if (_owner(path).get("host"), _owner(path).get("pid")) == _me():
+            owner, advice = "this process itself", "close that writer first"
+        raise WriterError(f"{path} is being written by {owner}; {advice}") from None
     except OSError as error:
         if error.errno in NO_FLOCK:
             return False
-        raise WriterError(f"{path} cannot be locked: {error.strerror}") from error
+        raise WriterError(
+            f"{path} cannot be locked: {error.strerror}; append to a copy on a local disk"
+        ) from error
     return True
+
+
+def _me() -> tuple[str, int]:
+    return socket.gethostname(), os.getpid()
 
 
 def _owner(path: Path) -> dict[str, object]:
@@ -99,10 +106,10 @@ def _owner(path: Path) -> dict[str, object]:
 
 
 def _owner_text(path: Path) -> str:
-    owner = _owner(path)
-    if not owner:
+    told = [_owner(path).get(key) for key in ("pid", "host", "time")]
+    if None in told:
         return "another process"
-    return f"process {owner.get('pid')} on {owner.get('host')} since {owner.get('time')}"
+    return "process {} on {} since {}".format(*told)
 
 
 def _check_owner(path: Path) -> None:

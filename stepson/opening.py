@@ -191,7 +191,9 @@ def open_source(source: Source, *, lenient: bool = False) -> Opened:
 def _opened(source: Edges, lenient: bool) -> Opened:
     size = source.size
     if size == 0:
-        raise FormatError("the file is empty")
+        raise FormatError(
+            "the file is empty; copy it here again, or delete it and use create()"
+        )
     start = source.read_at(0, 4096)
     if start.lstrip()[:1] == b"{":
         raise FormatError(
@@ -262,14 +264,23 @@ def _check_magic(source: Source, start: bytes) -> None:
         try:
             read_record(source, MAGIC_SIZE, RecordType.HEADER)
         except FormatError:
-            raise error from None
+            raise FormatError(
+                f"{error.what}; check the name, or copy it here again", offset=error.offset
+            ) from None
         raise FormatError(f"{error.what}, but a HEADER follows; {RECOVER}") from None
 
 
 def open_named(source: Source, path: Path | str | None) -> Opened:
     """`open_source`, where the message of what is raised starts with the path."""
-    try:
+    with named(path):
         return open_source(source)
+
+
+@contextmanager
+def named(path: Path | str | None) -> Iterator[None]:
+    """Let the message of a FormatError start with the path."""
+    try:
+        yield
     except FormatError as error:
         if path is not None:
             error.args = (f"{path}: {error}",)

@@ -3,6 +3,7 @@
 `start` and `resume` do the same on any sink.
 """
 
+import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,10 +16,10 @@ from numpy.typing import ArrayLike
 from stepson.errors import FormatError, SchemaError, VersionError, WriterError
 from stepson.heading import atomic_numbers, new_header, new_metadata, program
 from stepson.lock import Newborn, lock, sweep, unlock
-from stepson.opening import READ_COMPATIBLE, Header, open_named
+from stepson.opening import READ_COMPATIBLE, Header, named, open_named
 from stepson.records import MAJOR
 from stepson.schema import Field, Schema, as_fields
-from stepson.series.names import PathLike, as_name
+from stepson.series.names import PathLike, as_name, is_pattern
 from stepson.source import LocalFile, LocalSink, Sink, open_regular
 from stepson.trajectory import Trajectory
 from stepson.transaction import Appender
@@ -74,7 +75,7 @@ def create(
         SchemaError: fields or metadata cannot be stored.
         WriterError: the file exists, or cannot be created.
     """
-    where = _local(path, "created")
+    where = _local(path, "created", "write a local file, then upload it")
     unknown = set(options) - set(Options.__annotations__)
     if unknown:
         known = ", ".join(Options.__annotations__)
@@ -143,16 +144,24 @@ def append(path: PathLike, *, break_lock: bool = False, **options: Any) -> Write
         FormatError: it is no `.son`, or what was committed does not verify.
         WriterError: another process writes to it, or it cannot be written.
     """
-    where = _local(path, "appended to")
+    where = _local(path, "appended to", "download it, append to the copy, upload that")
+    if not os.fspath(path):
+        raise FormatError("an empty name; mode 'a' takes the name of a file")
     if os.path.isdir(where):
-        raise FormatError(f"{where} is a folder, not a .son file")
+        raise FormatError(
+            f"{where} is a folder, not a .son file; mode 'a' takes the name of a file in it"
+        )
     try:
         descriptor = open_regular(where, os.O_RDWR | os.O_APPEND)
     except FileNotFoundError:
-        raise FormatError(f"{where}: there is no such file; use create()") from None
+        raise FormatError(f"{where}: {_missing(where)}") from None
     except OSError as error:
+        rights = isinstance(error, PermissionError) or error.errno == errno.EROFS
+        advice = (
+            "get the right to write, or append to a copy" if rights else "check the name"
+        )
         raise WriterError(
-            f"{where} cannot be opened for append: {error.strerror}"
+            f"{where} cannot be opened for append: {error.strerror}; {advice}"
         ) from error
     with ExitStack() as undo:
         sink = LocalSink(descriptor)
@@ -180,17 +189,24 @@ def resume(sink: Sink, path: Path, *, verify: bool = True, **options: Any) -> Wr
         sink.sync()
         sink.forget()
     except OSError as error:
-        raise WriterError(f"{path} cannot be synced: {error.strerror or error}") from error
+        raise WriterError(
+            f"{path} cannot be synced: {error.strerror or error}; check the disk before "
+            "more is written to it"
+        ) from error
     try:
         opened = open_named(sink, path)
-        for feature in opened.header.read_compatible:
-            if feature not in READ_COMPATIBLE:
-                raise VersionError(found=MAJOR, supported=MAJOR, feature=feature)
-        appender = Appender.resume(
-            sink, opened, program=program(), verify=verify, name=str(path)
-        )
+        with named(path):
+            for feature in opened.header.read_compatible:
+                if feature not in READ_COMPATIBLE:
+                    raise VersionError(found=MAJOR, supported=MAJOR, feature=feature)
+            appender = Appender.resume(
+                sink, opened, program=program(), verify=verify, name=str(path)
+            )
     except OSError as error:
-        raise WriterError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise WriterError(
+            f"{path} cannot be read: {error.strerror or error}; check the disk before "
+            "more is written to it"
+        ) from error
     return Writer(path, appender, opener=_reader, **options)
 
 
@@ -199,10 +215,18 @@ def _reader(path: Path) -> Trajectory:
     return Trajectory(LocalFile(path), path)
 
 
-def _local(path: PathLike, verb: str) -> Path:
+def _local(path: PathLike, verb: str, advice: str) -> Path:
+    """The path of a local file; refuse a URL, and say what to do instead."""
     where = as_name(path)
     if isinstance(where, str):
-        raise WriterError(
-            f"{where} is a URL, which cannot be {verb}: write a local file, then upload it"
-        )
+        if where.startswith("file:"):
+            advice = "give the path of the file instead"
+        raise WriterError(f"{where} is a URL, which cannot be {verb}: {advice}")
     return where
+
+
+def _missing(path: Path) -> str:
+    """What to say of a name that is none of a file."""
+    if is_pattern(path):
+        return "there is no such file, and mode 'a' takes no glob; give one name"
+    return "there is no such file; check the name, or use create() for a new one"
