@@ -8,13 +8,12 @@ single estimator.
     python benchmarks/calibration.py [--replicas 400] [--json c.json] [--figure c.svg]
 """
 
-import argparse
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import measuring
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
@@ -178,37 +177,21 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Run the calibration from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--replicas", type=int, default=400)
-    parser.add_argument(
-        "--cases",
-        nargs="+",
-        default=["1x16384", "8x4096", "1x65536"],
-        help="runs x samples",
-    )
+    usual = ["1x16384", "8x4096", "1x65536"]
+    parser.add_argument("--cases", nargs="+", default=usual, help="runs x samples")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     chosen = parser.parse_args()
     results = []
     for case in chosen.cases:
         runs, samples = (int(part) for part in case.split("x"))
-        results += [
-            calibrate(
-                process,
-                replicas=chosen.replicas,
-                samples=samples,
-                runs=runs,
-                seed=chosen.seed,
-            )
-            for process in processes()
-        ]
-    text = json.dumps(results, indent=1)
-    if chosen.json is not None:
-        chosen.json.write_text(text + "\n", encoding="utf-8")
+        how = {"replicas": chosen.replicas, "samples": samples, "runs": runs}
+        results += [calibrate(each, **how, seed=chosen.seed) for each in processes()]
+    measuring.report(results, chosen.json)
     if chosen.figure is not None:
         figure(results, chosen.figure)
-    print(text)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,13 @@ write to a file in memory where there is one. XTC holds positions only, to 5e-3 
 told nm x 1000), which is why ours is measured at that bound too.
 """
 
-import argparse
-import json
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import mdtraj
+import measuring
 import numpy as np
 import trajectories
 from numpy.typing import NDArray
@@ -30,31 +27,16 @@ Array = NDArray[Any]
 BLOCK = 128
 
 
-def best(work: Callable[[], Any], repeat: int = 5) -> tuple[float, Any]:
-    """Shortest of a few CPU times, s, and the last result."""
-    times = []
-    for _ in range(repeat):
-        start = time.process_time()
-        result = work()
-        times.append(time.process_time() - start)
-    return min(times), result
-
-
 def row(values: Array, size: int, write: float, read: float, **more: Any) -> dict[str, Any]:
-    return {
-        "ratio": round(values.nbytes / size, 2),
-        "bits_per_value": round(8 * size / values.size, 2),
-        "write_MB_s": round(values.nbytes / write / 1e6),
-        "read_MB_s": round(values.nbytes / read / 1e6),
-        **more,
-    }
+    bits = {"bits_per_value": round(8 * size / values.size, 2)}
+    return {**measuring.speeds(values.nbytes, size, write, read), **bits, **more}
 
 
 def ours(first: Array, values: Array, precision: float | None) -> dict[str, Any]:
     plan = choose_plan(first, precision=precision)
-    write, chunk = best(lambda: encode(values, plan, precision=precision))
-    read, back = best(
-        lambda: decode(chunk.data, chunk.info, dtype=values.dtype, shape=values.shape)
+    write, chunk = measuring.quickest(lambda: encode(values, plan, precision=precision), 5)
+    read, back = measuring.quickest(
+        lambda: decode(chunk.data, chunk.info, dtype=values.dtype, shape=values.shape), 5
     )
     error = float(np.abs(back.astype("f8") - values.astype("f8")).max())
     assert error <= (precision or 0.0)
@@ -76,8 +58,8 @@ def hdf5(folder: Path, values: Array) -> dict[str, Any]:
         with h5py.File(path) as file:
             return np.asarray(file["x"])
 
-    wrote, _ = best(write, 2)
-    took, _ = best(read, 3)
+    wrote, _ = measuring.quickest(write, 2)
+    took, _ = measuring.quickest(read, 3)
     return row(values, path.stat().st_size, wrote, took)
 
 
@@ -94,8 +76,8 @@ def xtc(folder: Path, values: Array, cell: float) -> dict[str, Any]:
         with mdtraj.formats.XTCTrajectoryFile(str(path)) as file:
             return file.read()
 
-    wrote, _ = best(write, 3)
-    took, _ = best(read, 3)
+    wrote, _ = measuring.quickest(write, 3)
+    took, _ = measuring.quickest(read, 3)
     return row(values, path.stat().st_size, wrote, took)
 
 
@@ -115,16 +97,11 @@ def measure(source: trajectories.Trajectory, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="also write the result here")
-    options = parser.parse_args()
+    options = measuring.parser(__doc__).parse_args()
     makers = {"argon": trajectories.argon, "silicon": trajectories.silicon}
     with tempfile.TemporaryDirectory() as name:
         result = {key: measure(make(), Path(name)) for key, make in makers.items()}
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n")
+    measuring.report(result, options.json)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,14 @@ Positions, velocities and forces of every step of 4 fs (of the network: of its f
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import measuring
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from gkflux.dynamics.config import RunConfig
 
 FIELDS = {"positions": "Å", "velocities": "Å/fs", "forces": "eV/Å"}
 BLOCK = 128
@@ -31,7 +34,7 @@ friction = 0.01
 name = "production"
 timestep = 4.0
 steps = {steps}
-record = {{ every = 1, fields = ["positions", "velocities", "forces"] }}
+record = {{ {record} }}
 """
 OUTPUT = """
 [output]
@@ -112,32 +115,41 @@ def _make(name: str, repeats: int, frames: int, place: Path) -> None:
     _keep(place, fields, cell, [number] * found.positions.shape[1])
 
 
+def every_step(text: str, path: Path, frames: int, *fields: str) -> "RunConfig":
+    """A system that is thermalised for 500 steps, then recorded at every step.
+
+    Args:
+        text: of a run configuration up to its stages, which are left out.
+        path: where it stands.
+        frames: recorded.
+        fields: of a frame; default: the usual ones.
+    """
+    from gkflux.dynamics.config import parse
+
+    record = "every = 1" + (f", fields = {json.dumps(fields)}" if fields else "")
+    head = text.partition("[[stage]]")[0]
+    stages = STAGES.format(steps=frames - 1, record=record)
+    return parse(head + stages + ("" if "[output]" in head else OUTPUT), path)
+
+
 def _run(path: Path, megabytes: float, place: Path) -> None:
     import tempfile
 
     import stepson
-    from gkflux.dynamics.config import load, parse
+    from gkflux.dynamics.config import load
     from gkflux.dynamics.run import run
 
-    head = load(path).text.partition("[[stage]]")[0]
-    stages = STAGES + ("" if "[output]" in head else OUTPUT)
+    text = load(path).text
     with tempfile.TemporaryDirectory() as name:
-        atoms = _atoms(parse(head + stages.format(steps=1), path), Path(name) / "first")
-        steps = frames_of(megabytes, atoms) - 1
-        run(parse(head + stages.format(steps=steps), path), output=Path(name) / "all")
-        with stepson.open(Path(name) / "all" / "production" / "md.son") as found:
+        short, long = (Path(name) / each for each in ("first", "all"))
+        run(every_step(text, path, 2, *FIELDS), output=short)
+        with stepson.open(short / "production" / "md.son") as found:
+            frames = frames_of(megabytes, int(found.n_atoms))
+        run(every_step(text, path, frames, *FIELDS), output=long)
+        with stepson.open(long / "production" / "md.son") as found:
             fields = {each: found[each][:] for each in FIELDS}
             cell, numbers = (np.asarray(found.metadata[k]) for k in ("cell", "numbers"))
     _keep(place, fields, cell.tolist(), numbers.tolist())
-
-
-def _atoms(config: Any, folder: Path) -> int:
-    import stepson
-    from gkflux.dynamics.run import run
-
-    run(config, output=folder)
-    with stepson.open(folder / "production" / "md.son") as found:
-        return int(found.n_atoms)
 
 
 def _keep(place: Path, fields: dict[str, Any], cell: list[Any], numbers: list[int]) -> None:

@@ -1,9 +1,11 @@
-"""What the benchmarks share: the machine, memory, counted reads, fresh processes, results.
+"""What the benchmarks share: the machine, memory, times, counted reads, fresh processes,
+options and results.
 
 Memory is the high-water mark of resident memory (``VmHWM``) and not ``ru_maxrss``: that one
 survives ``exec``, so a child would show the memory of whoever started it.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -132,6 +134,25 @@ def median_ms(work: Callable[[], object], repeat: int) -> float:
     return 1e3 * statistics.median(times)
 
 
+def quickest(work: Callable[[], Any], repeat: int) -> tuple[float, Any]:
+    """Shortest CPU time of a few calls, s, and the last result."""
+    times = []
+    for _ in range(repeat):
+        start = time.process_time()
+        result = work()
+        times.append(time.process_time() - start)
+    return min(times), result
+
+
+def speeds(raw: int, size: int, write: float, read: float) -> dict[str, float]:
+    """Bytes raw and stored, seconds to write and to read: ratio and MB/s of raw."""
+    return {
+        "ratio": round(raw / size, 2),
+        "write_MB_s": round(raw / write / 1e6),
+        "read_MB_s": round(raw / read / 1e6),
+    }
+
+
 class Counting:
     """A source that counts reads and bytes."""
 
@@ -155,12 +176,19 @@ class Counting:
         self._source.close()
 
 
-def report(result: dict[str, Any], path: Path | None) -> None:
+def parser(about: str) -> argparse.ArgumentParser:
+    """Options of a script: ``--json``; the first line of `about` is its help."""
+    options = argparse.ArgumentParser(description=about.splitlines()[0])
+    options.add_argument("--json", type=Path, help="also write the result here")
+    return options
+
+
+def report(result: Any, path: Path | None) -> None:
     """Print as JSON, and write it where asked."""
     text = json.dumps(result, indent=1, ensure_ascii=False)
     print(text)
     if path:
-        path.write_text(text + "\n")
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 def tell(line: str) -> None:

@@ -7,39 +7,24 @@ The file has 2000 commits with 16 frames of heat flux each, and in the middle a 
 medians of 21, the file in the page cache; bytes and reads are counted at the source.
 """
 
-import argparse
-import json
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import measuring
 import numpy as np
 
 import stepson
 from stepson.records import pack_head, padded
-from stepson.source import LocalSink
+from stepson.source import LocalFile, LocalSink
 from stepson.trajectory import Trajectory
 
 HOLE = 2**40
 PRIVATE = 0x8001
 COMMITS, FRAMES = 2000, 16
 TORN = 500
-
-
-class Counting(LocalSink):
-    """A file that counts what is read of it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(os.open(path, os.O_RDONLY))
-        self.reads = self.bytes = 0
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        data = super().read_at(offset, length)
-        self.reads, self.bytes = self.reads + 1, self.bytes + len(data)
-        return data
 
 
 def make(path: Path) -> None:
@@ -77,19 +62,14 @@ def _add_hole(writer: stepson.Writer) -> None:
     writer.commit()
 
 
-def milliseconds(work: Callable[[], object], repeat: int = 21) -> float:
+def milliseconds(work: Callable[[], object]) -> float:
     """Median wall time."""
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return round(1e3 * statistics.median(times), 3)
+    return round(measuring.median_ms(work, 21), 3)
 
 
 def opened(path: Path) -> dict[str, float]:
     """Open; the last checkpoint; a frame on the other side of the hole."""
-    source = Counting(path)
+    source = measuring.Counting(LocalFile(path))
     trajectory = Trajectory(source)
     counts = {"reads": source.reads, "bytes": source.bytes}
     state = trajectory.checkpoint()
@@ -114,9 +94,7 @@ def opened(path: Path) -> dict[str, float]:
 
 def main() -> None:
     """Measure the file finished, then with its end cut off, then going on."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="also write the result here")
-    options = parser.parse_args()
+    options = measuring.parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "md.son"
         make(path)
@@ -127,10 +105,7 @@ def main() -> None:
         writer = stepson.open(path, "a")
         result["open_for_append_ms"] = round(1e3 * (time.perf_counter() - start), 2)
         writer.close()
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n")
+    measuring.report(result, options.json)
 
 
 if __name__ == "__main__":

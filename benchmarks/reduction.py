@@ -12,16 +12,13 @@ beside a peer in the same run where there is one:
     OMP_NUM_THREADS=1 python benchmarks/reduction.py [--samples 4000000] [--json r.json]
 """
 
-import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from time import process_time
 from typing import Any
 
+import measuring
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import correlate
@@ -115,12 +112,10 @@ def file(samples: int, path: Path) -> dict[str, float]:
 
 
 def _measured(samples: int, seconds: float, found: Any) -> dict[str, float]:
-    status = Path("/proc/self/status").read_text()
-    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
     return {
         "samples": samples,
         "samples_per_second": samples / seconds,
-        "peak_MiB": peak,
+        "peak_MiB": measuring.memory_MiB(),
         "lag_samples": found.settings["lag_fs"] / found.settings["spacing_fs"],
     }
 
@@ -138,45 +133,22 @@ def write(samples: int, path: Path) -> None:
             out.extend(steps=steps, heat_flux=flux)
 
 
-def apart(what: str, samples: int, path: Path) -> dict[str, float]:
-    """Run one measurement in a process of its own, so that its memory is its own."""
-    command = [sys.executable, __file__, "--only", what, "--samples", str(samples)]
-    output = subprocess.run(
-        [*command, "--path", str(path)], check=True, capture_output=True, text=True
-    ).stdout
-    found: dict[str, float] = json.loads(output)
-    return found
-
-
 def main() -> None:
     """Run the measurements from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--samples", type=int, default=4_000_000)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", choices=["stream", "file"], help=argparse.SUPPRESS)
-    parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if chosen.only == "stream":
-        print(json.dumps(stream(chosen.samples)))
-        return
-    if chosen.only == "file":
-        print(json.dumps(file(chosen.samples, chosen.path)))
-        return
+    options = parser.parse_args()
+    samples = options.samples
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flux.son"
-        write(chosen.samples, path)
+        write(samples, path)
         result = {
-            "lags": [lags(chosen.samples, window) for window in (1000, 8000, 65_000)],
+            "lags": [lags(samples, window) for window in (1000, 8000, 65_000)],
             "merging": merging(),
-            "stream": [
-                apart("stream", n, path) for n in (chosen.samples // 8, chosen.samples)
-            ],
-            "file": apart("file", chosen.samples, path),
+            "stream": [measuring.fresh(stream, n) for n in (samples // 8, samples)],
+            "file": measuring.fresh(file, samples, path),
         }
-    text = json.dumps(result, indent=1)
-    if chosen.json is not None:
-        chosen.json.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    measuring.report(result, options.json)
 
 
 if __name__ == "__main__":

@@ -15,26 +15,25 @@ a busy machine does not count. Restart is wall time, libraries being imported: t
 state, and for ten more steps of the finished run with all of its files.
 """
 
-import argparse
-import json
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import h5py
 import mdtraj
+import measuring
 import numpy as np
+from datasets import every_step
 from numpy.typing import NDArray
+from storing import BATCH, XTC_BOUND
 
 import stepson
-from gkflux.dynamics.config import RunConfig, load, parse
+from gkflux.dynamics.config import RunConfig, load
 from gkflux.dynamics.run import run
 
 Array = NDArray[np.float32]
+Fields = dict[str, Array]
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-XTC_BOUND = 5e-3  # Å
 ARGON = """
 [system]
 structure = "argon.xyz"
@@ -43,50 +42,14 @@ temperature = 40
 [potential]
 model = "argon"
 """
-STAGES = """
-[[stage]]
-name = "thermalise"
-ensemble = "langevin"
-timestep = 4.0
-steps = 500
-friction = 0.01
-[[stage]]
-name = "production"
-timestep = 4.0
-steps = {steps}
-record.every = 1
-[output]
-folder = "out"
-"""
 
 
-def every_step(config: RunConfig, frames: int) -> RunConfig:
-    """The same system: thermalised for 500 steps, then `frames` recorded at every step."""
-    head = config.text.partition("[[stage]]")[0]
-    return parse(head + STAGES.format(steps=frames - 1), config.path)
+def size(fields: Fields) -> int:
+    """Bytes of all arrays."""
+    return sum(values.nbytes for values in fields.values())
 
 
-def timed(work: Callable[[], Any], repeat: int = 3) -> tuple[float, Any]:
-    """Shortest CPU time of a few calls, s, and the last result."""
-    times = []
-    for _ in range(repeat):
-        start = time.process_time()
-        result = work()
-        times.append(time.process_time() - start)
-    return min(times), result
-
-
-def row(raw: int, size: int, write: float, read: float) -> dict[str, float]:
-    return {
-        "ratio": round(raw / size, 2),
-        "write_MB_s": round(raw / write / 1e6),
-        "read_MB_s": round(raw / read / 1e6),
-    }
-
-
-def ours(
-    path: Path, fields: dict[str, Array], bounds: dict[str, float]
-) -> dict[str, float]:
+def ours(path: Path, fields: Fields, bounds: dict[str, float]) -> dict[str, float]:
     """Write and scan a `.son` of these fields."""
     schema = [
         stepson.Field(name, "float32", ("atom", 3), "Å", precision=bounds.get(name))
@@ -103,17 +66,16 @@ def ours(
 
     def read() -> int:
         with stepson.open(path) as trajectory:
-            batches = trajectory.stream(*fields, frames=128)
+            batches = trajectory.stream(*fields, frames=BATCH)
             return sum(batch[name].nbytes for batch in batches for name in fields)
 
-    wrote, _ = timed(write)
-    took, total = timed(read)
-    raw = sum(values.nbytes for values in fields.values())
-    assert total == raw
-    return row(raw, path.stat().st_size, wrote, took)
+    wrote, _ = measuring.quickest(write, 3)
+    took, total = measuring.quickest(read, 3)
+    assert total == size(fields)
+    return measuring.speeds(total, path.stat().st_size, wrote, took)
 
 
-def hdf5(path: Path, fields: dict[str, Array]) -> dict[str, float]:
+def hdf5(path: Path, fields: Fields) -> dict[str, float]:
     def write() -> None:
         with h5py.File(path, "w") as file:
             for name, values in fields.items():
@@ -124,12 +86,12 @@ def hdf5(path: Path, fields: dict[str, Array]) -> dict[str, float]:
 
     def read() -> int:
         with h5py.File(path) as file:
-            starts = range(0, len(next(iter(fields.values()))), 128)
-            return sum(file[name][i : i + 128].nbytes for i in starts for name in fields)
+            starts = range(0, len(next(iter(fields.values()))), BATCH)
+            return sum(file[name][i : i + BATCH].nbytes for i in starts for name in fields)
 
-    wrote, _ = timed(write, 1)
-    took, _ = timed(read)
-    return row(sum(v.nbytes for v in fields.values()), path.stat().st_size, wrote, took)
+    wrote, _ = measuring.quickest(write, 1)
+    took, _ = measuring.quickest(read, 3)
+    return measuring.speeds(size(fields), path.stat().st_size, wrote, took)
 
 
 def xtc(path: Path, positions: Array) -> dict[str, float]:
@@ -142,12 +104,12 @@ def xtc(path: Path, positions: Array) -> dict[str, float]:
 
     def read() -> None:
         with mdtraj.formats.XTCTrajectoryFile(str(path)) as file:
-            while len(file.read(128)[0]):
+            while len(file.read(BATCH)[0]):
                 pass
 
-    wrote, _ = timed(write)
-    took, _ = timed(read)
-    return row(positions.nbytes, path.stat().st_size, wrote, took)
+    wrote, _ = measuring.quickest(write, 3)
+    took, _ = measuring.quickest(read, 3)
+    return measuring.speeds(positions.nbytes, path.stat().st_size, wrote, took)
 
 
 def restart(config: RunConfig, folder: Path, path: Path) -> dict[str, float]:
@@ -165,18 +127,35 @@ def restart(config: RunConfig, folder: Path, path: Path) -> dict[str, float]:
     }
 
 
+def compared(folder: Path, p: Array, v: Array) -> dict[str, dict[str, dict[str, float]]]:
+    """Files of the positions, and of positions and velocities."""
+    son, h5, at = folder / "a.son", folder / "a.h5", {"positions": p}
+    both = {**at, "velocities": v}
+    return {
+        "positions": {
+            "stepson lossless": ours(son, at, {}),
+            "stepson 5e-3 Å": ours(son, at, {"positions": XTC_BOUND}),
+            "xtc 5e-3 Å": xtc(folder / "a.xtc", p),
+            "hdf5 gzip+shuffle": hdf5(h5, at),
+        },
+        "positions and velocities": {
+            "stepson lossless": ours(son, both, {}),
+            "hdf5 gzip+shuffle": hdf5(h5, both),
+        },
+    }
+
+
 def main() -> None:
     """Run, then measure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--run", type=Path, help="take system and potential from here")
     parser.add_argument("--frames", type=int, default=4096)
-    parser.add_argument("--json", type=Path, help="also write the result here")
     options = parser.parse_args()
+    text, place = ARGON, EXAMPLES / "run.toml"
     if options.run:
-        config = load(options.run)
-    else:
-        config = parse(ARGON + STAGES.format(steps=1), EXAMPLES / "run.toml")
-    config = every_step(config, options.frames)
+        given = load(options.run)
+        text, place = given.text, given.path
+    config = every_step(text, place, options.frames)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run(config, output=folder)
@@ -186,28 +165,10 @@ def main() -> None:
         result = {
             "atoms": p.shape[1],
             "frames": len(p),
-            "positions": {
-                "stepson lossless": ours(folder / "a.son", {"positions": p}, {}),
-                "stepson 5e-3 Å": ours(
-                    folder / "a.son", {"positions": p}, {"positions": XTC_BOUND}
-                ),
-                "xtc 5e-3 Å": xtc(folder / "a.xtc", p),
-                "hdf5 gzip+shuffle": hdf5(folder / "a.h5", {"positions": p}),
-            },
-            "positions and velocities": {
-                "stepson lossless": ours(
-                    folder / "a.son", {"positions": p, "velocities": v}, {}
-                ),
-                "hdf5 gzip+shuffle": hdf5(
-                    folder / "a.h5", {"positions": p, "velocities": v}
-                ),
-            },
+            **compared(folder, p, v),
             "restart": restart(config, folder, path),
         }
-    text = json.dumps(result, indent=2, ensure_ascii=False)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n")
+    measuring.report(result, options.json)
 
 
 if __name__ == "__main__":

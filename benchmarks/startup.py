@@ -2,14 +2,13 @@
 
 The claim: below 0.3 s. Prints JSON; exits 1 when the claim fails.
 
-    python benchmarks/startup.py
+    python benchmarks/startup.py [--json FILE]
 """
 
-import json
-import statistics
 import subprocess
 import sys
-import time
+
+import measuring
 
 LIMIT = 0.3
 REPEATS = 9
@@ -17,22 +16,20 @@ REPEATS = 9
 
 def seconds(*arguments: str) -> float:
     """Median wall time of a fresh interpreter with these arguments."""
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    command = [sys.executable, *arguments]
+    call = lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return measuring.median_ms(call, REPEATS) / 1e3
 
 
 def main() -> int:
     """Time the help of the group and of each command."""
+    options = measuring.parser(__doc__).parse_args()
     commands = ("run", "gk", "info", "verify", "demo")
     result = {"empty interpreter": seconds("-c", "pass")}
     for arguments in ((), *((command,) for command in commands)):
         name = " ".join(("stepson", *arguments, "--help"))
         result[name] = seconds("-m", "stepson_cli.main", *arguments, "--help")
-    print(json.dumps({"limit": LIMIT, "seconds": result}, indent=2))
+    measuring.report({"limit": LIMIT, "seconds": result}, options.json)
     return int(max(result.values()) > LIMIT)
 
 

@@ -16,14 +16,13 @@ of torch spin for a while after their work, and would count against whoever come
 Times are medians and minima in ms; ratios are of medians of the same run.
 """
 
-import argparse
-import json
 import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import measuring
 import numba
 import numpy as np
 import torch
@@ -150,10 +149,9 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--atoms", type=int, nargs="+", default=[96, 768, 1500])
     parser.add_argument("--seconds", type=float, default=10.0, help="a size")
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     report = {
@@ -163,10 +161,7 @@ def main() -> None:
         "numba": numba.__version__,
         "sizes": [benchmark(atoms, options.seconds) for atoms in options.atoms],
     }
-    text = json.dumps(report, indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n")
+    measuring.report(report, options.json)
     if options.figure:
         draw(report["sizes"], options.figure)
 

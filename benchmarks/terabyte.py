@@ -17,7 +17,6 @@ cache. ``peak_MiB``: the most memory that was resident. ``killed`` is the same f
 its end: cut within the last transaction.
 """
 
-import argparse
 import contextlib
 import io
 import os
@@ -287,10 +286,8 @@ def measure(folder: Path, size: float) -> dict[str, Any]:
 def targets(largest: dict[str, Any]) -> list[dict[str, Any]]:
     """What the largest file must reach, and what it does."""
     sealed, killed = largest["sealed"], largest["killed"]
-    flux, peaks = (
-        sealed["heat_flux"],
-        [each["peak_MiB"] for state in (sealed, killed) for each in state.values()],
-    )
+    flux = sealed["heat_flux"]
+    peaks = [each["peak_MiB"] for state in (sealed, killed) for each in state.values()]
     rows = (
         ("open, sealed, ms", sealed["open"]["first_ms"], 20),
         ("open, sealed, MiB read", sealed["open"]["bytes"] / measuring.MEBI, 1),
@@ -336,10 +333,9 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e9, 1e10, 1e11, 1e12])
     parser.add_argument("--folder", type=Path, help="for the files; needs 1 %% of a size")
-    parser.add_argument("--json", type=Path, help="also write the result here")
     parser.add_argument("--figure", type=Path, help="time and memory against size")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
