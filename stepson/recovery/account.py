@@ -9,28 +9,16 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
 
 from stepson.damage import Damage
+from stepson.recovery.inventory import Inventory
 from stepson.recovery.items import Item, arranged, choose, gaps, trimmed
 from stepson.schema import Schema
 
-if TYPE_CHECKING:
-    from stepson.recovery.inventory import Inventory
-
-__all__ = ["Claim", "settle"]
+__all__ = ["settle"]
 
 
-class Claim(NamedTuple):
-    """What a COMMIT says of the frames since the one before."""
-
-    first: int
-    end: int
-    frames: int
-    place: int
-
-
-def settle(found: "Inventory") -> None:
+def settle(found: Inventory) -> None:
     """Put an inventory in order: drop what was repeated, name what is missing."""
     _return_strays(found)
     lost = trimmed(item for item in found.items if item.kind == "lost")
@@ -47,7 +35,7 @@ def settle(found: "Inventory") -> None:
     _name(found, lost)
 
 
-def _return_strays(found: "Inventory") -> None:
+def _return_strays(found: Inventory) -> None:
     """A block that stands in place of another one may be the one missing elsewhere."""
     for number, item in enumerate(found.items):
         first, end = found.vacant.get(item.sequence, (0, 0))
@@ -55,9 +43,7 @@ def _return_strays(found: "Inventory") -> None:
             found.items[number] = item._replace(kind="block", certain=True)
 
 
-def _missing(
-    found: "Inventory", blocks: Sequence[Item], lost: Sequence[Item]
-) -> list[Item]:
+def _missing(found: Inventory, blocks: Sequence[Item], lost: Sequence[Item]) -> list[Item]:
     """Steps at which frames are due that are neither here nor named lost."""
     counts = [0, *accumulate(each.frames for each in blocks)]
     known = sorted([*blocks, *lost], key=lambda each: each.first)
@@ -91,7 +77,7 @@ def _any_due(schema: Schema, item: Item) -> bool:
     return any(first + (c.offset - first) % (c.every or 1) < item.end for c in regular)
 
 
-def _name(found: "Inventory", lost: Sequence[Item]) -> None:
+def _name(found: Inventory, lost: Sequence[Item]) -> None:
     """Say which steps a hole took, or that a block is missing."""
     places = {
         each.offset: number

@@ -1,6 +1,6 @@
 """Everything sound of a damaged file, as a new file.
 
-Theory of operation. `stepson.recovery.inventory` reads the file once and lists what is
+Theory of operation. `stepson.recovery.survey` reads the file once and lists what is
 sound. The fields of the new file follow from that, then everything is copied: chunks as
 they stand, without decoding them, so a sample of the new file is bit for bit that of the
 old one, and the largest error of a bounded chunk stays known.
@@ -38,9 +38,10 @@ from stepson.lock import Newborn
 from stepson.opening import Header, open_named
 from stepson.recovery.basis import Basis, find_basis
 from stepson.recovery.copying import Copier
-from stepson.recovery.inventory import Inventory, take_stock
+from stepson.recovery.inventory import Inventory
 from stepson.recovery.lending import check_lender
 from stepson.recovery.result import Recovery, losses
+from stepson.recovery.survey import take_stock
 from stepson.schema import Field, Schema
 from stepson.source import LocalFile, Source
 

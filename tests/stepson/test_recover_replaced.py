@@ -13,8 +13,8 @@ import pytest
 import stepson
 from stepson.errors import FormatError
 from stepson.records import RecordType
-from stepson.recovery.account import Claim, settle
-from stepson.recovery.inventory import Inventory
+from stepson.recovery.account import settle
+from stepson.recovery.inventory import Claim, Inventory
 from stepson.recovery.items import Item
 from stepson.recovery.recover import Recovery, recover
 from stepson.recovery.salvage import Filler
@@ -217,7 +217,7 @@ def test_frames_that_nothing_tells_of(own: bytes) -> None:
     traj = Trajectory(Bytes(own))
     schema: Schema = traj.schema
     source = Bytes(own)
-    found = Inventory(source, b"", schema, Filler(source, schema))
+    found = Inventory(schema, Filler(source, schema))
     found.items = [
         Item(100, "block", 0, 10, frames=10),
         Item(200, "block", 10, 20, frames=7),
