@@ -23,7 +23,7 @@ from stepson.records import (
     RecordType,
 )
 from stepson.scan import PIECE, Record, payload_crc, read_record
-from stepson.source import Source
+from stepson.source import Source, expect
 
 __all__ = [
     "Hole",
@@ -31,6 +31,7 @@ __all__ = [
     "bad_chunks",
     "before",
     "chain",
+    "chain_back",
     "commits_before",
     "is_whole",
     "pieces",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 SIGN = RECORD_MAGIC.to_bytes(4, "little")
+NEAR = 2**23
+"""What `chain_back` asks for at a time, half of it beforehand, is twice as much."""
 
 
 class Hole(NamedTuple):
@@ -188,6 +191,16 @@ class Placed(NamedTuple):
         return self.place + COMMIT_SIZE
 
 
+class Link(NamedTuple):
+    """A COMMIT of the chain."""
+
+    this: Placed
+    earlier: Placed | None
+    """The one before it; None: there is none."""
+    error: FormatError | None
+    """What is wrong between them."""
+
+
 def placed_at(source: Source, place: int, uuid: bytes | None) -> Placed:
     """The COMMIT at a place, wherever it stood when it was written.
 
@@ -280,26 +293,51 @@ def sound_transaction(source: Source, this: Placed) -> bool:
     return sound_transaction(source, Placed(moved, this.place))
 
 
-def chain(
-    source: Source, uuid: bytes, last: Placed
-) -> Iterator[tuple[Placed, Placed | None, FormatError | None]]:
-    """The COMMITs from old to new; memory is 9 bytes for each.
+def chain_back(
+    source: Source, uuid: bytes, last: Placed, *, whole: bool = True
+) -> Iterator[Link]:
+    """The COMMITs from new to old.
+
+    Over a slow link what stands in front of them is on its way before it is asked for, in
+    large pieces, so the number of requests follows from the size of the file and not from
+    the number of its COMMITs.
+
+    Args:
+        source: of the file.
+        uuid: of the file.
+        last: where to start.
+        whole: all that the COMMITs vouch for will be read as well.
 
     Yields:
         each one, the one before it (None: there is none), and what is wrong between them.
     """
-    places = array("q", [last.place])
-    wrong: dict[int, FormatError] = {}
     this: Placed | None = last
+    low = last.end
     while this is not None:
+        start = max(this.start, 0)
+        if low > start - NEAR and (whole or this.end - start < NEAR):
+            begin = max(0, start - 2 * NEAR)
+            expect(source, [(begin, low - begin)])
+            low = begin
         earlier, error = before(source, uuid, this)
+        yield Link(this, earlier, error)
+        this = earlier
+
+
+def chain(source: Source, uuid: bytes, last: Placed) -> Iterator[Link]:
+    """The COMMITs from old to new; memory is 9 bytes for each.
+
+    Yields:
+        as `chain_back`.
+    """
+    places = array("q")
+    wrong: dict[int, FormatError] = {}
+    for this, _, error in chain_back(source, uuid, last, whole=False):
+        places.append(this.place)
         if error is not None:
             wrong[this.place] = error
-        if earlier is not None:
-            places.append(earlier.place)
-        this = earlier
     earlier = None
     for place in reversed(places):
         this = placed_at(source, place, uuid)
-        yield this, earlier, wrong.get(place)
+        yield Link(this, earlier, wrong.get(place))
         earlier = this

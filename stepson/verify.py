@@ -1,7 +1,7 @@
 """Checking a whole file: every checksum of everything that was committed.
 
-Goes back along the chain of COMMITs, and over its breaks, then from old to new through
-their transactions, reading every byte once in bounded memory. ``deep`` also decodes every
+Goes back along the chain of COMMITs, and over its breaks, through their transactions,
+reading every byte once in bounded memory. ``deep`` also decodes every
 chunk, rebuilds the index from the blocks and compares SCALARS with them. Damage is
 collected, not raised: one damaged chunk must not hide another.
 """
@@ -21,7 +21,7 @@ from stepson.errors import DamageWarning, FormatError, StepsonError
 from stepson.findings import break_damage, chunk_damage, hole_damage, record_name
 from stepson.opening import Opened, open_source
 from stepson.records import COMMIT_SIZE, MAGIC_SIZE, Commit, RecordType
-from stepson.resync import Hole, Placed, bad_chunks, chain, commits_before, pieces
+from stepson.resync import Hole, Placed, bad_chunks, chain_back, commits_before, pieces
 from stepson.scan import Record, payload_crc
 from stepson.source import LocalFile
 from stepson.tree import unpack_tree
@@ -45,17 +45,20 @@ def verify(
         on_progress: called with bytes done and bytes to do.
     """
     check = _Check(opened, deep)
-    last = opened.tail.commit
-    for this, earlier, error in chain(
+    last, total = opened.tail.commit, opened.tail.valid_until
+    found: list[list[Damage]] = []
+    for this, earlier, error in chain_back(
         opened.source, opened.header.uuid, Placed(last, last.offset)
     ):
+        damages = [*check.transaction(this), *check.names(this, last)]
         if error is not None:
-            check.between(earlier, this, error)
-        check.transaction(this)
-        check.names(this, last)
+            damages = [*check.between(earlier, this, error), *damages]
+        if damages:
+            found.append(damages)
         if on_progress is not None:
-            on_progress(this.end, opened.tail.valid_until)
+            on_progress(total if earlier is None else total - earlier.end, total)
     result = check.result
+    result.damages = [damage for each in reversed(found) for damage in each]
     result.broken_footer = opened.broken_footer
     if opened.tail.damage is not None:
         result.damages.append(Damage.of(opened.tail.damage, bytes=COMMIT_SIZE))
@@ -116,7 +119,7 @@ class _Check:
         self.deep = deep
         self.result = Verification()
 
-    def transaction(self, this: Placed) -> None:
+    def transaction(self, this: Placed) -> list[Damage]:
         """Compare a transaction with its COMMIT; find what is wrong where they differ."""
         commit, heads, payloads = this.commit, 0, 0
         whole, source = True, self.opened.source
@@ -138,27 +141,24 @@ class _Check:
         if whole and (heads, payloads) == (commit.heads_crc, commit.payloads_crc):
             self.result.records += records
             self.result.frames += frames
-            self.result.damages += found
-            return
+            return found
         named = self._locate(this.start, this.place, _steps(commit))
         if not named:
-            what = "a transaction does not verify"
-            first, last = _steps(commit)
-            size = this.place - this.start
-            named = [Damage(what, this.start, size, None, first, last)]
-        self.result.damages += named
+            what, size = "a transaction does not verify", this.place - this.start
+            named = [Damage(what, this.start, size, None, *_steps(commit))]
+        return named
 
-    def names(self, this: Placed, last: Commit) -> None:
+    def names(self, this: Placed, last: Commit) -> list[Damage]:
         """A COMMIT must name the one SCHEMA and the one METADATA."""
         commit = this.commit
-        if (commit.schema, commit.metadata) != (last.schema, last.metadata):
-            what = "a COMMIT names another SCHEMA or METADATA"
-            first, end = _steps(commit)
-            self.result.damages.append(
-                Damage(what, this.place, COMMIT_SIZE, None, first, end)
-            )
+        if (commit.schema, commit.metadata) == (last.schema, last.metadata):
+            return []
+        what = "a COMMIT names another SCHEMA or METADATA"
+        return [Damage(what, this.place, COMMIT_SIZE, None, *_steps(commit))]
 
-    def between(self, earlier: Placed | None, this: Placed, error: FormatError) -> None:
+    def between(
+        self, earlier: Placed | None, this: Placed, error: FormatError
+    ) -> list[Damage]:
         """Name a break of the chain, and check what stands in it."""
         start = MAGIC_SIZE if earlier is None else earlier.end
         first = 0 if earlier is None else earlier.commit.end_step
@@ -167,9 +167,8 @@ class _Check:
         named = break_damage(earlier, this, error)
         found = self._locate(start, this.start, steps, careful=True)
         found = [each for each in found if each.offset != named.offset]
-        ordered = sorted([named, *found], key=lambda each: each.offset or 0)
-        self.result.damages += ordered
         self.result.bytes += this.start - start
+        return sorted([named, *found], key=lambda each: each.offset or 0)
 
     def _locate(
         self,

@@ -452,6 +452,37 @@ def test_verify_reads_a_file_in_few_requests(server: Files, large: Path) -> None
         assert len(server.asked) < 60
 
 
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """70 MiB, more than is kept, in a commit for each frame of 240 kB."""
+    path = tmp_path_factory.mktemp("dense") / "md.son"
+    fields = [stepson.Field("positions", "float32", ("atom", 3), "Å", codec="raw")]
+    noise = np.random.default_rng(1).normal(size=(20_000, 3)).astype("f4")
+    options: Any = {"verify": False, "commit": "manual"}
+    with stepson.create(path, fields=fields, numbers=[18] * 20_000, **options) as out:
+        for step in range(300):
+            out.append(step, positions=noise + np.float32(step))
+            out.commit()
+    return path
+
+
+def test_verify_asks_by_size_and_not_by_commit(server: Files, dense: Path) -> None:
+    """16 requests; one for each of the 302 commits would be as many and more."""
+    server.content["/md.son"] = dense
+    size = dense.stat().st_size
+    assert size > KEPT
+    with stepson.open(server.url + "md.son") as traj:
+        server.reset()
+        reached: list[int] = []
+        found = traj.verify(on_progress=lambda done, total: reached.append(done))
+        assert found.ok
+        assert found.commits == 302
+        assert len(server.asked) <= 2 + size / 2**22
+        assert server.sent < 1.02 * size
+        assert reached == sorted(reached)
+        assert reached[-1] == size
+
+
 def test_damage_is_damage(server: Files) -> None:
     data = MIDDLE
     with stepson.open(stepson_bytes(data)) as local:
