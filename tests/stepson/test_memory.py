@@ -9,7 +9,7 @@ import pytest
 
 import stepson
 from stepson.ahead import LAST_WINDOW
-from stepson.reader import KEPT_BYTES
+from stepson.kept import KEPT_BYTES
 from stepson.remote.file import KEPT
 from tests.stepson.servers import http_server
 
