@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from gkflux.report_figures import Picture, pictures
+from gkflux.figures import Picture, pictures
 from gkflux.rounding import rounded, rounded_interval
 
 if TYPE_CHECKING:
