@@ -16,6 +16,7 @@ from crc32c import crc32c
 from stepson.errors import FormatError
 from stepson.records import (
     COMMIT_SIZE,
+    MAGIC_SIZE,
     PREFIX_SIZE,
     RECORD_MAGIC,
     Commit,
@@ -327,6 +328,8 @@ def chain_back(
 def chain(source: Source, uuid: bytes, last: Placed) -> Iterator[Link]:
     """The COMMITs from old to new; memory is 9 bytes for each.
 
+    Over a slow link what stands behind them is on its way before it is asked for.
+
     Yields:
         as `chain_back`.
     """
@@ -336,8 +339,13 @@ def chain(source: Source, uuid: bytes, last: Placed) -> Iterator[Link]:
         places.append(this.place)
         if error is not None:
             wrong[this.place] = error
-    earlier = None
+    earlier, high = None, 0
     for place in reversed(places):
+        start, end = max(high, MAGIC_SIZE), place + COMMIT_SIZE
+        if end + NEAR > high and end - start < NEAR:
+            high = end + 2 * NEAR
+            expect(source, [(start, high - start)])
+        high = max(high, end)
         this = placed_at(source, place, uuid)
         yield Link(this, earlier, wrong.get(place))
         earlier = this

@@ -19,6 +19,8 @@ for with `torn`: then the blocks in them that are whole are taken, too.
 The new file has an identity of its own, is sealed, and names the old one in its metadata,
 under ``recovered``, with what was lost. It is written under a hidden name and gets its own
 when it is complete: an interrupted recovery leaves nothing, and nothing is overwritten.
+
+A file behind a URL is read twice, too, in large pieces, and nothing of it is kept on disk.
 """
 
 import os
@@ -26,6 +28,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -43,11 +46,13 @@ from stepson.recovery.lending import check_lender
 from stepson.recovery.result import Recovery, losses
 from stepson.recovery.survey import take_stock
 from stepson.schema import Field, Schema
-from stepson.source import LocalFile, Source
+from stepson.source import LocalFile, Source, expect
 
 __all__ = ["Recovery", "recover"]
 
 PathLike = str | os.PathLike[str]
+Name = Path | str
+"""A URL is text."""
 Progress = Callable[[int, int], None]
 MAX_LINES = 1000
 """Of the list of damages in the metadata."""
@@ -61,17 +66,19 @@ def recover(
     like: PathLike | None = None,
     torn: bool = False,
     fields: Iterable[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Recovery:
     """Write everything that is sound of a file, damaged or not, into a new one.
 
     Args:
-        source: the damaged file; it is only read.
-        target: the new file; it must not exist.
+        source: the damaged file, or its URL; it is only read.
+        target: the new file, on this machine; it must not exist.
         on_progress: called with bytes done and bytes to do.
-        like: a file with the same fields and atoms; its SCHEMA or METADATA stand in for a
-            damaged one.
+        like: a file with the same fields and atoms, or its URL; its SCHEMA or METADATA
+            stand in for a damaged one.
         torn: take whole blocks behind the last COMMIT, too.
         fields: names of the fields wanted; default: all.
+        storage_options: of the file system of URLs; see `stepson.open`.
 
     Returns:
         what was saved, and what was lost.
@@ -80,17 +87,37 @@ def recover(
         FormatError: nothing sound was found, or its SCHEMA is damaged and `like` is not
             given.
         SchemaError: the fields do not fit into one file.
+        RemoteError: a URL cannot be read.
         WriterError: the target exists, or cannot be written.
     """
-    old, new = Path(source), Path(target)
+    old, new = _name(source), _name(target)
+    if isinstance(new, str):
+        raise WriterError(f"{new} is a URL; give a local file, then upload it")
     if os.path.lexists(new):
         raise WriterError(f"{new} exists and is never overwritten; choose another name")
-    with closing(LocalFile(old)) as data:
+    if storage_options is not None and not isinstance(old, str):
+        raise SchemaError(f"storage_options are for URLs, and {old} is none")
+    opener = partial(_source, storage_options=storage_options)
+    with closing(opener(old)) as data:
         try:
-            return _recover(_Still(data), old, new, on_progress, like, torn, fields)
+            basis = _basis(_Still(data), None if like is None else _name(like), opener)
+            return _recover(_Still(data), old, new, basis, on_progress, torn, fields)
         except FormatError as error:
             error.args = (f"{old}: {error}",)
             raise
+
+
+def _name(given: PathLike) -> Name:
+    text = os.fspath(given)
+    return text if "://" in text else Path(text)
+
+
+def _source(name: Name, storage_options: Mapping[str, Any] | None) -> Source:
+    if isinstance(name, Path):
+        return LocalFile(name)
+    from stepson.remote import open_url
+
+    return open_url(name, storage_options)
 
 
 class _Still:
@@ -107,16 +134,19 @@ class _Still:
     def read_at(self, offset: int, length: int) -> bytes:
         return self._source.read_at(offset, max(0, min(length, self.size - offset)))
 
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
+        expect(self._source, ranges)
+
     def close(self) -> None:
         self._source.close()
 
 
 def _recover(
     data: Source,
-    old: Path,
+    old: Name,
     new: Path,
+    basis: Basis,
     on_progress: Progress | None,
-    like: PathLike | None,
     torn: bool,
     fields: Iterable[str] | None,
 ) -> Recovery:
@@ -126,7 +156,6 @@ def _recover(
         if on_progress is not None:
             on_progress(min(done, 2 * size), 2 * size)
 
-    basis = _basis(data, like)
     tail = (basis.end, size) if torn and basis.end < size else None
     found = take_stock(
         data,
@@ -172,11 +201,11 @@ def _anything(found: Inventory) -> bool:
     )
 
 
-def _basis(data: Source, like: PathLike | None) -> Basis:
+def _basis(data: Source, like: Name | None, opener: Callable[[Name], Source]) -> Basis:
     if like is None:
         return find_basis(data, None)
-    with closing(LocalFile(Path(like))) as lender:
-        basis = find_basis(data, open_named(lender, Path(like)))
+    with closing(opener(like)) as lender:
+        basis = find_basis(data, open_named(lender, like))
         if "SCHEMA" in basis.borrowed:
             check_lender(data, basis.schema, str(like))
         return basis

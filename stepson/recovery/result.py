@@ -25,7 +25,8 @@ Range = tuple[int, int]
 class Recovery:
     """What `stepson.recovery.recover` returns."""
 
-    source: Path
+    source: Path | str
+    """A URL is text."""
     target: Path
     size: int
     """Of the source, bytes."""
@@ -76,7 +77,7 @@ class Recovery:
     @classmethod
     def draft(
         cls,
-        source: Path,
+        source: Path | str,
         target: Path,
         size: int,
         basis: Basis,

@@ -213,7 +213,9 @@ class RemoteFile:
         with self._lock:
             for start, stop in wanted:
                 if room > 0:
-                    self._order(start, min(stop, start + room))
+                    end = min(stop, start + room)
+                    self._order(start, end)
+                    self._spans.renew(start, end)
                 room -= stop - start
             self._spans.evict(KEPT)
 

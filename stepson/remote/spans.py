@@ -65,6 +65,11 @@ class Spans:
             if span.start not in kept:
                 self.drop(span)
 
+    def renew(self, start: int, stop: int) -> None:
+        """Let those with any byte of a range count as new: they will be used soon."""
+        for span in list(self.covering(start, stop)):
+            self._spans.move_to_end(span.start)
+
     def covering(self, start: int, stop: int) -> Iterator[Span]:
         """Those with any byte of a range, by their places."""
         place = max(bisect_right(self._starts, start) - 1, 0)

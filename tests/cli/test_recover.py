@@ -125,9 +125,16 @@ def test_json_has_numbers(path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["noise.son", "new.son"], 1, "nothing found"),
         (["empty.son", "new.son"], 1, "nothing found"),
         (["lost.son", "new.son"], 1, "--like OTHER.son"),
-        ([".", "new.son"], 1, ". is a folder; give one file at a time"),
+        ([".", "new.son"], 1, ". is a folder or a glob; give one file at a time"),
+        (["*.so?", "new.son"], 1, "*.so? is a folder or a glob; give one file at a time"),
+        (
+            ["http://h/*.son", "new.son"],
+            1,
+            "is a folder or a glob; give one file at a time",
+        ),
         (["", "new.son"], 1, "an empty name; give a file"),
-        (["http://h/md.son", "new.son"], 1, "http://h/md.son is a URL; download it"),
+        (["memory://none.son", "new.son"], 1, "memory://none.son: there is no such file"),
+        (["md.son", "s3://b/new.son"], 1, "s3://b/new.son is a URL; give a local file"),
     ],
 )
 def test_one_line_for_what_cannot_be(

@@ -30,6 +30,7 @@ from stepson import (
 )
 from stepson.errors import StepsonError
 from stepson.opening import Header
+from stepson.recovery.recover import Recovery
 from stepson.remote import file as remote_file
 from stepson.remote.file import EXPECTED, KEPT, RemoteFile
 from stepson.remote.transport import Reply
@@ -481,6 +482,80 @@ def test_verify_asks_by_size_and_not_by_commit(server: Files, dense: Path) -> No
         assert server.sent < 1.02 * size
         assert reached == sorted(reached)
         assert reached[-1] == size
+
+
+def damaged(path: Path, folder: Path) -> Path:
+    """A copy with a byte flipped in a head, in a chunk and in a COMMIT."""
+    data = bytearray(path.read_bytes())
+    with stepson.open(path) as traj:
+        for frame_, place in ((40, 40), (100, 5000), (200, 240_350 // 64 * 64)):
+            data[traj.reader.unit_of_frame(frame_).offset + place] ^= 1
+    found = folder / "damaged.son"
+    found.write_bytes(data)
+    return found
+
+
+def told(done: Recovery) -> dict[str, Any]:
+    return {k: v for k, v in done.to_map().items() if k not in ("source", "target")}
+
+
+def test_recover_by_url(server: Files, dense: Path, tmp_path: Path) -> None:
+    """The same as from the file itself; requests by size, not by commit."""
+    bad = damaged(dense, tmp_path)
+    local = stepson.recover(bad, tmp_path / "local.son")
+    assert not local.complete
+    server.content["/md.son"] = bad
+    done = stepson.recover(server.url + "md.son", tmp_path / "far.son")
+    size = bad.stat().st_size
+    assert len(server.asked) <= 8 + 3 * size / 2**22
+    assert server.sent < 3.1 * size
+    assert told(done) == told(local)
+    assert done.source == server.url + "md.son"
+    with (
+        stepson.open(tmp_path / "far.son") as far,
+        stepson.open(tmp_path / "local.son") as near,
+    ):
+        assert far.verify(deep=True).ok
+        assert np.array_equal(far.steps[:], near.steps[:])
+        assert np.array_equal(far["positions"][:], near["positions"][:])
+        assert far.metadata["recovered"]["source"] == server.url + "md.son"
+
+
+def test_recover_by_url_with_another_one(server: Files, tmp_path: Path) -> None:
+    """SCHEMA of a file behind a URL; on any file system of fsspec."""
+    with stepson.open(stepson_bytes(MIDDLE)) as traj:
+        place = traj.opened.tail.commit.schema + 40
+    url = stepson_bytes(MIDDLE[:place] + bytes([MIDDLE[place] ^ 1]) + MIDDLE[place + 1 :])
+    with pytest.raises(DamagedError, match=r"SCHEMA.*--like OTHER"):
+        stepson.recover(url, tmp_path / "out.son")
+    server.content["/like.son"] = MIDDLE
+    done = stepson.recover(url, tmp_path / "out.son", like=server.url + "like.son")
+    assert done.complete
+    assert done.borrowed == ("SCHEMA",)
+    with stepson.open(tmp_path / "out.son") as traj:
+        check_content(traj, steps_of(BLOCKS), MANY)
+
+
+def test_recover_by_url_says_what_is_wrong(server: Files, tmp_path: Path) -> None:
+    out = tmp_path / "out.son"
+    server.content["/md.son"] = MIDDLE
+    url = server.url + "md.son"
+    with pytest.raises(WriterError, match=r"s3://b/x\.son is a URL; give a local file"):
+        stepson.recover(url, "s3://b/x.son")
+    with pytest.raises(RemoteError, match="there is no such file"):
+        stepson.recover(server.url + "none.son", out)
+    with pytest.raises(RemoteError, match="check storage_options"):
+        stepson.recover(url, out, storage_options={"foo": 1})
+    with pytest.raises(SchemaError, match="storage_options are for URLs"):
+        stepson.recover(tmp_path / "md.son", out, storage_options={})
+    server.ranges = False
+    with pytest.raises(RemoteError, match=r"no range requests.*download the file"):
+        stepson.recover(url, out)
+    server.ranges = True
+    server.faults = ["", "", *["500"] * 40]
+    with pytest.raises(RemoteError, match="answers 500"):
+        stepson.recover(url, out)
+    assert not list(tmp_path.iterdir())
 
 
 def test_damage_is_damage(server: Files) -> None:

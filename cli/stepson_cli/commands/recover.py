@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import click
 
+from stepson_cli.names import short
 from stepson_cli.names import trajectory as named
 from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
 
@@ -22,14 +23,15 @@ LOST = 1
         "stepson recover md.son saved.son",
         "stepson recover 07/md.son saved.son --like 06/md.son",
         "stepson recover md.son flux.son --fields heat_flux,energy,temperature",
+        "stepson recover https://host/md.son saved.son",
     ),
 )
 @click.argument("source", metavar="IN", type=named)
-@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=named)
 @click.option(
     "--like",
     metavar="OTHER",
-    type=click.Path(path_type=Path),
+    type=named,
     help="A file with the same fields and atoms, if SCHEMA or METADATA of IN is damaged.",
 )
 @click.option("--torn", is_flag=True, help="Take whole blocks that were never committed.")
@@ -38,8 +40,8 @@ LOST = 1
 @with_terminal
 def command(
     source: Path | str,
-    target: Path,
-    like: Path | None,
+    target: Path | str,
+    like: Path | str | None,
     torn: bool,
     fields: str | None,
     as_json: bool,
@@ -47,7 +49,8 @@ def command(
 ) -> int:
     """Save everything that is sound of a damaged trajectory.
 
-    Reads IN twice, in bounded memory, never changes it, and writes a new, sealed file OUT.
+    Reads IN, a file or a URL, twice, in bounded memory, never changes it, and writes a new,
+    sealed file OUT.
     Chunks are copied as they stand, so each sample of OUT is bit for bit that of IN.
 
     Nothing sound is dropped and nothing is invented. Where a whole block is lost, its
@@ -61,13 +64,13 @@ def command(
     import stepson
     from stepson_cli.progress import reading
 
-    source = _one_local_file(source)
+    _check_one_file(source)
     names = None if fields is None else [each.strip() for each in fields.split(",")]
     with _removed_on_term(), reading(terminal, str(source)) as listener:
         done = stepson.recover(
             source,
             target,
-            lambda now, total: listener(source.name, now, total),
+            lambda now, total: listener(short(source), now, total),
             like=like,
             torn=torn,
             fields=names,
@@ -81,21 +84,19 @@ def command(
     return 0 if done.complete else LOST
 
 
-def _one_local_file(source: Path | str) -> Path:
-    """Refuse what is no name of a file of this machine.
+def _check_one_file(source: Path | str) -> None:
+    """Refuse what is no name of a file.
 
     Raises:
-        FormatError: it is a URL, a folder, or empty.
+        FormatError: it is a folder, a glob, or empty.
     """
     from stepson.errors import FormatError
+    from stepson.series.names import is_pattern
 
     if not source:
         raise FormatError("an empty name; give a file")
-    if isinstance(source, str):
-        raise FormatError(f"{source} is a URL; download it, then recover the local file")
-    if source.is_dir():
-        raise FormatError(f"{source} is a folder; give one file at a time")
-    return source
+    if is_pattern(source):
+        raise FormatError(f"{source} is a folder or a glob; give one file at a time")
 
 
 @contextmanager
