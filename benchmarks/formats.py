@@ -1,6 +1,7 @@
 """Our format as one of those that are compared, and the list of them all."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -14,14 +15,30 @@ from stores_particles import AseTraj, Extxyz, MdanalysisXtc, Mdtraj, VibesText
 from storing import BATCH, XTC_BOUND, Array, Batch, Calls, Format, Reader, Writer
 
 
+def choose_loops(compiled: bool) -> None:
+    """Have the codecs run compiled from the first byte on, or never."""
+    from stepson.codecs import kernels
+
+    if compiled and kernels.load() is None:
+        raise RuntimeError("numba does not work here, so the codecs cannot run compiled")
+    kernels.PATIENCE = 0 if compiled else sys.maxsize
+
+
 class Son(Format):
     """Ours."""
 
     package, suffix = "stepson", ".son"
 
-    def __init__(self, name: str, bounds: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, name: str, bounds: dict[str, float] | None = None, compiled: bool = True
+    ) -> None:
         self.name, self._bounds = name, bounds or {}
-        self.bound = self._bounds.get("positions")
+        self.bound, self._compiled = self._bounds.get("positions"), compiled
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[None]:
+        choose_loops(self._compiled)
+        yield
 
     def writer(self, path: Path, like: Batch, frames: int, system: Any) -> Writer:
         import stepson
@@ -58,7 +75,11 @@ class TwoCores(Son):
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
-        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as self._pool:
+        spawn = get_context("spawn")
+        with (
+            super().ready(),
+            ProcessPoolExecutor(2, spawn, choose_loops, (True,)) as self._pool,
+        ):
             yield
 
     def reader(self, path: Path, fields: tuple[str, ...]) -> Reader:
@@ -134,6 +155,8 @@ ALL: tuple[Format, ...] = (
     Son("stepson lossless"),
     Son("stepson 5e-3 Å", {**BOUNDS, "positions": XTC_BOUND}),
     Son("stepson 1e-4 Å", BOUNDS),
+    Son("stepson lossless, numpy", compiled=False),
+    Son("stepson 5e-3 Å, numpy", {**BOUNDS, "positions": XTC_BOUND}, compiled=False),
     TwoCores("stepson lossless, 2 cores"),
     TwoCores("stepson 5e-3 Å, 2 cores", {**BOUNDS, "positions": XTC_BOUND}),
     TwoCores("stepson 1e-4 Å, 2 cores", BOUNDS),
