@@ -27,13 +27,12 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
-from types import TracebackType
-from typing import Self
 from weakref import WeakSet
 
 import numpy as np
 
 from stepson.anchor import Anchored
+from stepson.closing import Closing
 from stepson.errors import FormatError, SchemaError, StepsonError
 from stepson.frame import Frame
 from stepson.index import Column
@@ -52,7 +51,7 @@ PATIENCE = 60.0
 SHORTEST_PAUSE = 0.02
 
 
-class Follower:
+class Follower(Closing):
     """Iterates over the frames of a growing file; ``open(path, follow=True)`` makes one.
 
     Ends at a FOOTER that ends the file, or after `timeout` seconds without a new COMMIT.
@@ -204,17 +203,6 @@ class Follower:
         """Let go of the file; frames that were handed out can no longer be read."""
         for reader in list(self._readers):
             reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _check_seconds(name: str, value: object) -> None:

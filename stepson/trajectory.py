@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, overload
 
 import numpy as np
 
 from stepson.checkpoints import read_checkpoint
+from stepson.closing import Closing
 from stepson.column import Column, Samples, Steps, Times, whole
 from stepson.errors import ClosedError, SchemaError
 from stepson.frame import Frame
@@ -25,7 +25,7 @@ from stepson.verify import Verification, verify
 __all__ = ["Trajectory"]
 
 
-class Trajectory:
+class Trajectory(Closing):
     """A file as of the moment it was opened; `stepson.open` makes one.
 
     Files that continue one another make one as well, a `stepson.series.joined.Joined`.
@@ -300,17 +300,6 @@ class Trajectory:
     def _check_open(self) -> None:
         if self.closed:
             raise ClosedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _integers(numbers: object) -> list[int]:
