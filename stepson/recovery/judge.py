@@ -10,16 +10,18 @@ that have a payload are refused.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 from crc32c import crc32c
 
 from stepson.errors import FormatError
-from stepson.records import Commit, RecordType
+from stepson.records import ALIGNMENT, Commit, RecordType
 from stepson.resync import Hole, placed_at
 from stepson.scan import Record, payload_crc
 from stepson.source import Source
 
-__all__ = ["Stranger", "ahead", "strays"]
+__all__ = ["Foreign", "Stranger", "ahead", "strays"]
 
 MODULUS = 2**32
 CONTENT = {RecordType.BLOCK, RecordType.CHECKPOINT, RecordType.SCALARS}
@@ -97,6 +99,27 @@ def _misnumbered(
     return wrong
 
 
+class Foreign(NamedTuple):
+    """Where records of another file stand."""
+
+    start: int
+    """Of the transaction that a COMMIT of it ends, or of a record that follows one."""
+    place: int
+    """Of the COMMIT, or of the record."""
+    sequence: int
+    """Its number."""
+
+    def may_hold(self, place: int, sequence: int) -> bool:
+        """Whether a record in front of the COMMIT can be of its transaction.
+
+        Numbers ascend by one from record to record, and each has its 64 bytes at least.
+        """
+        if place < self.start:
+            return False
+        below = ahead(self.sequence, sequence)
+        return place >= self.place or 0 < below <= (self.place - place) // ALIGNMENT
+
+
 class Stranger:
     """Tells records of another file, in what no COMMIT of this one vouches for.
 
@@ -111,18 +134,18 @@ class Stranger:
         self.here = False
         """Whether the records that come now are of another file."""
 
-    def since(self, piece: Record | Hole) -> int | None:
+    def since(self, piece: Record | Hole) -> Foreign | None:
         """Go on by one record; where records of another file started, if that shows now."""
         if isinstance(piece, Hole):
             self.here = False
             return None
         if piece.prefix.type == RecordType.HEADER:
             self.here = piece.map.get("uuid") != self._uuid
-        if piece.prefix.type != RecordType.COMMIT:
-            return piece.offset if self.here else None
-        try:
-            found = placed_at(self._source, piece.offset, None)
-        except FormatError:
-            return piece.offset if self.here else None
-        self.here = found.commit.uuid != self._uuid
-        return found.start if self.here else None
+        place, number = piece.offset, piece.prefix.sequence
+        start = place
+        if piece.prefix.type == RecordType.COMMIT:
+            with suppress(FormatError):
+                found = placed_at(self._source, place, None)
+                self.here = found.commit.uuid != self._uuid
+                start = found.start
+        return Foreign(start, place, number) if self.here else None

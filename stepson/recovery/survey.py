@@ -26,7 +26,7 @@ from stepson.records import MAGIC_SIZE, Commit, RecordType
 from stepson.recovery.account import settle
 from stepson.recovery.inventory import Claim, Inventory
 from stepson.recovery.items import Item
-from stepson.recovery.judge import Stranger, ahead, strays
+from stepson.recovery.judge import Foreign, Stranger, ahead, strays
 from stepson.recovery.salvage import Filler
 from stepson.recovery.taking import Taker
 from stepson.resync import Hole, Placed, chain, is_whole, pieces
@@ -179,19 +179,22 @@ class _Survey:
                 kept.append(piece)
         return kept
 
-    def _disown(self, start: int | None) -> None:
+    def _disown(self, other: Foreign | None) -> None:
         """What was taken since a place turns out to be of another file."""
-        if start is None:
+        if other is None:
             return
-        items, damages = self.found.items, self.found.damages
-        what = "records of another file stand here"
-        if not damages or damages[-1].what != what:
-            damages.append(Damage(what, start))
+        items, damages, first = self.found.items, self.found.damages, other.place
         for number in reversed(range(len(items))):
             item = items[number]
-            if item.place < start or item.certain or item.place in self.found.bad:
+            if item.place < other.start or item.certain or item.place in self.found.bad:
                 break  # what follows the head of a block of this file has overwritten it
+            if item.kind == "block" and not other.may_hold(item.place, item.sequence):
+                break  # it stands in front of what was overwritten
             items[number] = item._replace(kind="foreign")
+            first = min(first, item.place)
+        what = "records of another file stand here"
+        if not damages or damages[-1].what != what:
+            damages.append(Damage(what, first))
 
     def _own(self, found: Sequence[Record | Hole], this: Placed, since: int | None) -> None:
         """Take what stands where the transaction of a COMMIT on the chain was."""

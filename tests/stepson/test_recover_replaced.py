@@ -117,6 +117,34 @@ def test_transactions_of_a_replica(own: bytes, replica: bytes, tmp_path: Path) -
             assert told(done) == gone == set(range(STEPS)) - steps
 
 
+@pytest.mark.parametrize("seen", range(2, 16))
+def test_the_block_in_front_of_a_replica(
+    seen: int, own: bytes, replica: bytes, tmp_path: Path
+) -> None:
+    """It was written over from within a TABLE on; what stands in front of that is sound.
+
+    The first COMMIT of the other file that is whole says that its transaction started in
+    front of the block of this one. But its number is lower, and numbers ascend.
+    """
+    table = of_type(own, RecordType.TABLE)[16]
+    commit = of_type(replica, RecordType.COMMIT)[seen]
+    part = replica[commit.offset - 64 : commit.offset + 3000]
+    place = table.offset + 64
+    data = own[:place] + part + own[place + len(part) :]
+    done, steps = saved(tmp_path, data)
+    hit = {
+        step
+        for block in of_type(own, RecordType.BLOCK)
+        if block.end > place and block.offset < place + len(part)
+        for step in range(block.map["first"], block.map["end"])
+    }
+    assert 32 not in hit
+    assert told(done) == hit == set(range(STEPS)) - steps
+    assert any(
+        "another file" in each.what and each.offset == place + 64 for each in done.damages
+    )
+
+
 def test_a_replica_behind_the_end(own: bytes, replica: bytes, tmp_path: Path) -> None:
     """What an earlier life of the disk left there is not taken even if asked for."""
     end = spans(own)[14][1]
