@@ -83,20 +83,27 @@ def _misnumbered(
     numbers = [None if isinstance(e, Hole) else e.prefix.sequence for e in found]
     wrong: dict[int, int | None] = {}
     due: int | None = (sequence - 1) % MODULUS
-    least, limit = since, sequence
+    least, limit, room = since, sequence, 0
     for i in reversed(range(len(found))):
-        number = numbers[i]
-        if number is None:
-            due = None  # any number of records may have stood in a hole
+        number, piece = numbers[i], found[i]
+        if isinstance(piece, Hole) or number is None:
+            due = None  # as many records may have stood in a hole as there is room for
+            room += (piece.end - _start(piece)) // ALIGNMENT
             continue
-        below = ahead(number, limit) < 0 and (least is None or ahead(number, least) > 0)
-        if (due is None and below) or number == due:
-            due, limit = (number - 1) % MODULUS, number
+        inside = 0 < ahead(limit, number) <= room + 1
+        inside &= least is None or ahead(number, least) > 0
+        if (due is None and inside) or number == due:
+            due, limit, room = (number - 1) % MODULUS, number, 0
             continue
         wrong[i] = due
+        room += (piece.end - piece.offset) // ALIGNMENT
         if due is not None and due not in numbers[:i]:
             due = (due - 1) % MODULUS  # it stands in place of another one
     return wrong
+
+
+def _start(piece: Record | Hole) -> int:
+    return piece.start if isinstance(piece, Hole) else piece.offset
 
 
 class Foreign(NamedTuple):

@@ -35,10 +35,12 @@ ATOMS = 10
 STEPS = 40
 
 
-def write_run(path: Path, extra: float = 0.0, *, atoms: int = ATOMS) -> bytes:
+def write_run(
+    path: Path, extra: float = 0.0, *, atoms: int = ATOMS, first: int = 0
+) -> bytes:
     """Two frames a transaction; the value of everything is its step and `extra`."""
     with create(path, fields=FIELDS, n_atoms=atoms, commit="manual") as out:
-        for step in range(STEPS):
+        for step in range(first, first + STEPS):
             value = np.full((atoms, 3), step + extra)
             out.append(step, positions=value, energy=step + extra)
             if step % 2:
@@ -143,6 +145,21 @@ def test_the_block_in_front_of_a_replica(
     assert any(
         "another file" in each.what and each.offset == place + 64 for each in done.damages
     )
+
+
+@pytest.mark.parametrize("seen", range(2, 16))
+def test_the_last_block_of_another_run(seen: int, own: bytes, tmp_path: Path) -> None:
+    """What was written over ends within a transaction: its COMMIT is of this file.
+
+    Nothing but a hole stands between the two, and too many numbers for it.
+    """
+    other = write_run(tmp_path / "other.son", 0.5, first=100)
+    block = of_type(own, RecordType.BLOCK)[18]
+    commit = of_type(other, RecordType.COMMIT)[seen]
+    part = other[commit.offset : commit.offset + block.end - block.offset + 256 + 100]
+    place = block.offset - 256 + 64  # so no TABLE of this file names what stands here
+    done, steps = saved(tmp_path, own[:place] + part + own[place + len(part) :])
+    assert told(done) == {36, 37} == set(range(STEPS)) - steps
 
 
 def test_a_replica_behind_the_end(own: bytes, replica: bytes, tmp_path: Path) -> None:
