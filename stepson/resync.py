@@ -276,7 +276,9 @@ def before(
                 return found, error
             moved = found  # a copy of older records, where a higher number stands before it
         elif found.shift != moved.shift:
-            return (found if number > moved.commit.commits else moved), error
+            # the same one in its own place is no copy
+            at_home = found.shift in (0, this.shift) and number == moved.commit.commits
+            return (found if at_home or number > moved.commit.commits else moved), error
     return moved, error
 
 

@@ -162,6 +162,19 @@ def test_the_last_block_of_another_run(seen: int, own: bytes, tmp_path: Path) ->
     assert told(done) == {36, 37} == set(range(STEPS)) - steps
 
 
+@pytest.mark.parametrize("back", [1, 2, 3])
+def test_a_copy_of_a_commit_over_a_later_one(back: int, own: bytes, tmp_path: Path) -> None:
+    """The COMMIT that was copied is still in its own place: no bytes were added."""
+    commits = of_type(own, RecordType.COMMIT)
+    copied, hit = commits[12 - back], commits[12]
+    place = hit.offset + 192
+    part = own[copied.offset : copied.offset + 512]
+    data = own[:place] + part + own[place + len(part) :]
+    done, steps = saved(tmp_path, data)
+    assert told(done) == {24, 25} == set(range(STEPS)) - steps
+    assert not any("added" in each.what or "missing" in each.what for each in done.damages)
+
+
 def test_a_replica_behind_the_end(own: bytes, replica: bytes, tmp_path: Path) -> None:
     """What an earlier life of the disk left there is not taken even if asked for."""
     end = spans(own)[14][1]
