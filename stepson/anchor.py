@@ -7,6 +7,7 @@ its uuid and the chain of ``link`` it vouches for everything in front of it.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from stepson.errors import FormatError
@@ -64,7 +65,13 @@ class Anchored:
         expect(self._source, ranges)
 
     def forget(self) -> None:
-        """Let the next read tell what is there, not what was cached."""
+        """Let the next read tell what is there, not what was cached.
+
+        The name may stand for the file again that it stood for when this was made.
+        """
+        if not self.far:
+            with suppress(OSError, FormatError):
+                self._source.look()
         self._source.forget()
 
     def close(self) -> None:

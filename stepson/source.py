@@ -37,6 +37,8 @@ ALIGNMENT = 64
 EDGE = 2**16 + ALIGNMENT
 """A FOOTER with its padding."""
 MAX_EDGE = 2**18 + ALIGNMENT
+START = 4096
+"""Bytes that tell one file from another: HEADER has a random uuid."""
 BEYOND = 2**62
 """No file reaches here, and not every system says so."""
 Buffer = bytes | bytearray | memoryview
@@ -229,6 +231,17 @@ def _mangled(path: Path) -> str:
     return "; give a URL as text, not as a Path" if mangled else ""
 
 
+def _same_file(known: int, fresh: int) -> bool:
+    """Whether a name that was opened again stands for the same file, or a copy of it."""
+    if os.path.samestat(os.fstat(known), os.fstat(fresh)):
+        return True
+    try:
+        start = os.pread(known, START, 0)
+    except OSError:  # a stale handle: the name is all there is
+        return True
+    return start == os.pread(fresh, START, 0)
+
+
 class LocalFile(_Descriptor):
     """A file of this machine, open for reading; no lock is taken."""
 
@@ -260,11 +273,19 @@ class LocalFile(_Descriptor):
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
     def forget(self) -> None:
-        """Open the name again and drop cached pages; a file that is gone stays open."""
+        """Open the name again and drop cached pages.
+
+        A file that is gone, or in whose place another one stands, stays open.
+        """
         if self.descriptor < 0:
             return
         with suppress(OSError, FormatError):
-            self.look()
+            fresh = open_regular(self._path, os.O_RDONLY)
+            try:
+                if _same_file(self.descriptor, fresh):
+                    os.dup2(fresh, self.descriptor, inheritable=False)
+            finally:
+                os.close(fresh)
         with suppress(OSError):
             os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 

@@ -527,6 +527,23 @@ def test_frames_of_a_file_that_was_replaced(tmp_path: Path, way: str) -> None:
         assert str(path) in str(caught.value)
 
 
+def test_an_open_file_stays_open_under_another_name(tmp_path: Path) -> None:
+    """What does not verify is read again, but never from a file that took the name."""
+    path, other = tmp_path / "md.son", tmp_path / "other.son"
+    replica(path, 0.0)
+    replica(other, 1000.0)
+    with stepson.open(path) as traj:
+        places = [traj.reader.unit_of_frame(number).offset for number in (4, 5)]
+    data = bytearray(path.read_bytes())
+    data[places[0] + 5000] ^= 1
+    path.write_bytes(data)
+    with stepson.open(path) as traj:
+        other.rename(path)
+        with pytest.raises(DamagedError, match="positions"):
+            traj[4].positions  # noqa: B018
+        assert traj[5].positions[0, 0] == 5.0
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_file_comes_back_while_it_is_waited_for(tmp_path: Path) -> None:
     """What a cache shows for a moment is waited for, not taken for the file."""
