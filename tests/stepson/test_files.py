@@ -187,6 +187,17 @@ def test_wrong_mode_and_option(tmp_path: Path) -> None:
         stepson.open(tmp_path / "md.son", commit="manual")  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize("bad", [-1, float("nan"), "30", None])
+def test_seconds_are_no_less_than_none(tmp_path: Path, bad: Any) -> None:
+    with pytest.raises(SchemaError, match="commit_seconds is a number"):
+        create(tmp_path / "md.son", commit_seconds=bad)
+    assert list(tmp_path.iterdir()) == []
+    create(tmp_path / "md.son", commit_seconds=float("inf")).close()
+    with pytest.raises(SchemaError, match="commit_seconds is a number"):
+        stepson.open(tmp_path / "md.son", "a", commit_seconds=bad)
+    stepson.open(tmp_path / "md.son", "a", commit_seconds=0).close()
+
+
 def with_features(data: bytes, **features: list[str]) -> bytes:
     """The same file with other feature flags in a HEADER made anew."""
     length = int.from_bytes(data[72:76], "little")
