@@ -52,7 +52,8 @@ class Writer:
     ) -> None:
         if commit not in ("auto", "manual"):
             raise SchemaError(f"commit is 'auto' or 'manual', not {commit!r}")
-        if not isinstance(commit_seconds, (int, float)) or not commit_seconds >= 0:
+        given: object = commit_seconds
+        if not isinstance(given, (int, float)) or not given >= 0:
             raise SchemaError(
                 f"commit_seconds is a number of seconds from 0 on, not {commit_seconds!r}"
             )
