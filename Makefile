@@ -79,4 +79,6 @@ $(VENV)/check.stamp: $(VENV)/test.stamp
 $(VENV)/bench.stamp: $(VENV)/test.stamp
 	@echo "Installing the peers that the benchmarks measure beside us"
 	$(INSTALL) --editable ".[bench]"
+	$(INSTALL) -r benchmarks/requirements-schnetpack.txt
+	$(INSTALL) --no-deps schnetpack==2.1.1
 	@touch $@

@@ -1,4 +1,4 @@
-"""How long a force call and a heat flux take, beside plain automatic differentiation.
+"""How long a force call and a heat flux take, beside SchNetPack and plain autograd.
 
     python benchmarks/step_time.py [--atoms 96 768 1500] [--seconds 10] [--json FILE]
                                    [--figure FILE]
@@ -11,7 +11,10 @@ of torch spin for a while after their work, and would count against whoever come
 - autograd: the same network in plain torch, float32, forces by backward, list given;
 - forces: one `Batch.forces` with a standing neighbour list;
 - flux: one `Batch.heat_flux` after it, semilocal, both gauges;
-- moving: `Batch.forces` along a random walk of 0.01 Å a step, lists rebuilt as needed.
+- moving: `Batch.forces` along a random walk of 0.01 Å a step, lists rebuilt as needed;
+- SchNetPack network: SchNetPack 2.1.1 with the same weights, forces, list given;
+- SchNetPack calculator: its ASE calculator on the same walk, with its own list. Where it is
+  not installed (`schnetpack_peer` says how), the result has the reason.
 
 Times are medians and minima in ms; ratios are of medians of the same run.
 """
@@ -39,6 +42,7 @@ Floats = NDArray[np.float64]
 LATTICE = 5.2
 # s, between turns
 PAUSE = 0.02
+PEERS = {"SchNetPack network": "forces", "SchNetPack calculator": "moving"}
 CORNERS = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2
 
 
@@ -83,6 +87,24 @@ def walk(batch: Any, positions: Floats) -> Callable[[], object]:
     return call
 
 
+def add_schnetpack(
+    calls: dict[str, Callable[[], object]],
+    network: SchNet,
+    system: System,
+    forces: Floats,
+) -> dict[str, Any]:
+    """Add its two ways, where it can be had; say how far its forces are from ours, eV/Å."""
+    try:
+        import schnetpack_peer
+
+        theirs = schnetpack_peer.network_forces(network, system)
+        calls["SchNetPack network"] = theirs
+        calls["SchNetPack calculator"] = schnetpack_peer.calculator(network, system)
+    except Exception as error:  # part of the result
+        return {"schnetpack": f"failed: {type(error).__name__}: {error}"[:200]}
+    return {"schnetpack": {"largest_difference": float(np.abs(theirs() - forces).max())}}
+
+
 def measure(
     calls: dict[str, Callable[[], object]], seconds: float
 ) -> dict[str, list[float]]:
@@ -111,15 +133,16 @@ def benchmark(atoms: int, seconds: float) -> dict[str, Any]:
     v = np.random.default_rng(2).normal(0, 0.005, x.shape)
     potential = SchNetPotential(network)
     still, moving = potential.batch([system]), potential.batch([system])
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "forces": lambda: still.forces(x),
         "flux": lambda: still.heat_flux(v, lattice=x[0]),
         "moving": walk(moving, x),
         "autograd": autograd(network, system),
     }
+    peer = add_schnetpack(calls, network, system, still.forces(x).forces[0])
     times = measure(calls, seconds)
     median = {name: float(np.median(t)) for name, t in times.items()}
-    return {
+    return peer | {
         "atoms": system.n_atoms,
         "edges": len(neighbor_list(x[0], system.cell, system.pbc, 5.0)),
         "median_ms": median,
@@ -128,6 +151,11 @@ def benchmark(atoms: int, seconds: float) -> dict[str, Any]:
         "speedup_over_autograd": median["autograd"] / median["forces"],
         "flux_step_over_force_step": 1 + median["flux"] / median["forces"],
         "moving_over_still": median["moving"] / median["forces"],
+        "speedup_over_schnetpack": {
+            name.removeprefix("SchNetPack "): median[name] / median[ours]
+            for name, ours in PEERS.items()
+            if name in median
+        },
     }
 
 
@@ -138,8 +166,9 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.add_subplot()
     atoms = [result["atoms"] for result in results]
-    for name, label in (("autograd", "torch autograd"), ("forces", "forces")):
-        axes.loglog(atoms, [r["median_ms"][name] for r in results], "o-", label=label)
+    for name in ("SchNetPack calculator", "autograd", "forces"):
+        times = [r["median_ms"].get(name, np.nan) for r in results]
+        axes.loglog(atoms, times, "o-", label=name.replace("autograd", "torch autograd"))
     both = [r["median_ms"]["forces"] + r["median_ms"]["flux"] for r in results]
     axes.loglog(atoms, both, "s--", label="forces and exact heat flux")
     axes.set(xlabel="atoms", ylabel="ms a step")
