@@ -75,7 +75,7 @@ class DriftHistory:
     """
 
     def __init__(self) -> None:
-        self._stage = ""
+        self._stage: tuple[str, tuple[int, ...]] = "", ()
         self._steps: list[int] = []
         self._drifts: list[NDArray[np.float64]] = []
 
@@ -84,8 +84,9 @@ class DriftHistory:
 
     def add(self, progress: "Progress") -> None:
         """Take a state; kept only where time has grown by a tenth, so that few are."""
-        if progress.stage != self._stage:
-            self._stage, self._steps, self._drifts = progress.stage, [], []
+        if (progress.stage, progress.numbers) != self._stage:
+            self._stage = progress.stage, progress.numbers
+            self._steps, self._drifts = [], []
         if not self._steps or progress.step > 1.1 * self._steps[-1]:
             self._steps.append(progress.step)
             self._drifts.append(progress.energy_drift)

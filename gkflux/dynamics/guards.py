@@ -15,6 +15,7 @@ The sums of the fit, and the first hop of a replica, are part of its checkpoint:
 judges as an unbroken run does, and whoever reads the file knows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,11 +66,18 @@ class DriftError(FluxError):
         )
 
 
-def check_motion(state: State, longest: float, timestep: float) -> None:
+def check_motion(
+    state: State,
+    longest: float,
+    timestep: float,
+    numbers: Sequence[int] | None = None,
+    step: int | None = None,
+) -> None:
     """Refuse a step in which an atom moved further than `longest` (Å), or to nowhere.
 
     The sum of all v² bounds the fastest atom, and is not finite if anything is not: most
-    steps need no more than that one number.
+    steps need no more than that one number. ``numbers``: of the replicas in their stage;
+    ``step``: that is being computed, by default that of the state.
 
     Raises:
         UnstableError: names the first such atom.
@@ -84,7 +92,9 @@ def check_motion(state: State, longest: float, timestep: float) -> None:
         replica, atom = (int(i) for i in bad[0])
         far = float(moved[replica, atom])
         what = f"it moved {far:.3g} Å in one step" if np.isfinite(far) else "not finite"
-        raise UnstableError(what, step=state.step, replica=replica, atom=atom)
+        replica = replica if numbers is None else numbers[replica]
+        step = state.step if step is None else step
+        raise UnstableError(what, step=step, replica=replica, atom=atom)
 
 
 class Hops:
@@ -131,7 +141,14 @@ class Drift:
     """Fit a line to the conserved quantity of every replica while it is computed."""
 
     def __init__(
-        self, *, replicas: int, n_atoms: int, timestep: float, steps: int, target: float
+        self,
+        *,
+        replicas: int,
+        n_atoms: int,
+        timestep: float,
+        steps: int,
+        target: float,
+        numbers: Sequence[int] | None = None,
     ) -> None:
         """Begin.
 
@@ -141,7 +158,9 @@ class Drift:
             timestep: fs.
             steps: of the stage: the length to which a slope is extrapolated.
             target: temperature that limits are fractions of, K.
+            numbers: of the replicas in their stage, for messages.
         """
+        self._numbers = range(replicas) if numbers is None else numbers
         self._timestep, self._length = timestep, steps * timestep
         self._target = target
         self._kelvin = 1.0 / (3 * n_atoms * BOLTZMANN)
@@ -203,7 +222,7 @@ class Drift:
             replica = int(np.argmax(fatal))
             raise DriftError(
                 step=step,
-                replica=replica,
+                replica=self._numbers[replica],
                 change=float(slope[replica]),
                 target=self._target,
             )
@@ -214,7 +233,8 @@ class Drift:
             return None
         replica = int(np.argmax(new))
         return (
-            f"step {step}, replica {replica}: the energy drifts by {slope[replica]:+.1f} ± "
+            f"step {step}, replica {self._numbers[replica]}: the energy drifts by "
+            f"{slope[replica]:+.1f} ± "
             f"{error[replica]:.1f} K over this stage, more than {WARN:.0%} of "
             f"{self._target:g} K"
         )

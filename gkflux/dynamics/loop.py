@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from gkflux.dynamics.balance import BalanceError
 from gkflux.dynamics.checkpoint import Checkpoint, pack
 from gkflux.dynamics.engine import Engine
 from gkflux.dynamics.epochs import EpochThread, Note
@@ -69,6 +70,7 @@ class StageLoop:
         self._stop, self._hops = stop, hops
         self._notes: list[Note] = []
         self._writers = [held.writer for held in restart.held]
+        self._numbers = [held.replica for held in restart.held]
         self._thread: EpochThread | None = None
         self._committed_step = engine.state.step if restart.states is not None else -1
         self._committed_at = time.monotonic()
@@ -93,7 +95,7 @@ class StageLoop:
             self._commit_if_allowed()
             self._close()
             raise
-        except UnstableError:
+        except (UnstableError, BalanceError):
             self._keep_good_frames()
             self._close()
             raise
@@ -116,7 +118,7 @@ class StageLoop:
             if stop.is_set():
                 return False
             engine.step()
-            check_motion(state, pace.longest, pace.timestep)
+            check_motion(state, pace.longest, pace.timestep, self._numbers)
             if due := recorder.due(state.step):
                 self._sample(due)
             if state.step <= self._restart.until:
@@ -148,8 +150,8 @@ class StageLoop:
             return
         for replica, hop in self._hops.look(step, self._engine.state.positions):
             self._reporter.say(
-                f"step {step}, replica {replica}: atom {hop['atom']} has left its site; "
-                "the lattice gauge of the heat flux does not fit any more"
+                f"step {step}, replica {self._numbers[replica]}: atom {hop['atom']} has "
+                "left its site; the lattice gauge of the heat flux does not fit any more"
             )
             self._notes.append((replica, {"hop": hop}))
 

@@ -32,7 +32,7 @@ class Progress:
         committed: the last step that no crash can take back; -1 before the first commit.
         steps: steps of this stage.
         timestep: fs.
-        replicas: how many run in this batch.
+        replicas: how many run together, a row each.
         n_atoms: atoms of one replica.
         system: for a header, such as ``Zr32O64, 96 atoms``.
         potential: for a header, such as ``model_n2.torch, schnet, float32, cpu``.
@@ -48,6 +48,9 @@ class Progress:
         seconds_left: in this stage, at the present speed, or nan.
         message: one line worth showing (a warning, an event), or None.
         resumed_from: the step at which this stage was taken up again, or None.
+        numbers: of the replicas in the stage, row by row; empty: 0, 1, 2 ...
+        reached: shape ``(replicas,)``, the step of each where they are computed in several
+            places; empty where all are at ``step``.
     """
 
     phase: Phase
@@ -74,6 +77,8 @@ class Progress:
     seconds_left: float
     message: str | None = None
     resumed_from: int | None = None
+    numbers: tuple[int, ...] = ()
+    reached: tuple[int, ...] = ()
 
     @property
     def time(self) -> float:

@@ -10,6 +10,9 @@ after a crash some may be one epoch ahead. A restart
    has are compared with the recomputed ones and dropped, the others are appended. Nothing
    is committed before that step, and there all files agree again.
 
+Files that were written by different batches may be many epochs apart. `sort_into_groups`
+finds those that belong together; each group is restarted as above, one after another.
+
 If the recomputed state differs from what a file holds (another machine, thread count or
 library), that replica takes the state of its own file: each trajectory stays continuous,
 but is no longer the one that an unbroken run would have given, and the run says so.
@@ -29,7 +32,7 @@ from stepson import Field, Trajectory, Writer
 from stepson.chunk import choose_plan, decode, encode
 from stepson.errors import FormatError, SchemaError
 
-__all__ = ["Held", "Restart", "find_restart"]
+__all__ = ["Held", "Restart", "find_restart", "sort_into_groups"]
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,20 @@ class Held:
 
     Attributes:
         writer: open for appending, lock held.
+        replica: its number in the stage.
         last_step: of its last committed frame, -1 without frames.
         checkpoints: by step, the good ones of the last two.
         faults: lines about checkpoints that could not be read.
     """
 
     writer: Writer
+    replica: int
     last_step: int
     checkpoints: dict[int, Checkpoint]
     faults: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, writer: Writer) -> "Held":
+    def of(cls, writer: Writer, replica: int) -> "Held":
         """Read the last two checkpoints of a file."""
         found, faults = {}, []
         for step, load in writer.checkpoints():
@@ -58,12 +63,22 @@ class Held:
             except FormatError as error:
                 faults.append(f"{writer.path}: the checkpoint of step {step}: {error}")
         last = writer.last_step
-        return cls(writer, -1 if last is None else last, found, tuple(faults))
+        end = -1 if last is None else last
+        return cls(writer, replica, end, found, tuple(faults))
+
+    def again(self) -> "Held":
+        """Read the last two checkpoints anew: the file has grown."""
+        return Held.of(self.writer, self.replica)
 
     @property
     def latest(self) -> int:
         """Step of the newest checkpoint, -1 without any."""
         return max(self.checkpoints, default=-1)
+
+    @property
+    def until(self) -> int:
+        """The last step of which it holds anything, 0 without any."""
+        return max(self.last_step, self.latest, 0)
 
     def checkpoint(self, step: int) -> Checkpoint | None:
         """Return the checkpoint of a step, however old, or None."""
@@ -118,8 +133,8 @@ class Restart:
                 state.velocities[k] = stored["velocities"]
                 state.heat[k] = stored["heat"]
                 self.messages.append(
-                    f"replica {k}: step {state.step} came out with other bits than in "
-                    f"{held.writer.path}; it goes on from the file: continuous, but no "
+                    f"replica {held.replica}: step {state.step} came out with other bits "
+                    f"than in {held.writer.path}; it goes on from the file: continuous, but no "
                     "longer as an unbroken run (other hardware, threads or libraries?)"
                 )
         return changed
@@ -143,22 +158,46 @@ class Restart:
         different = _differences(held.writer.trajectory(), epoch, replica)
         if different:
             self.messages.append(
-                f"replica {replica}: recomputed frames differ from those in "
+                f"replica {held.replica}: recomputed frames differ from those in "
                 f"{held.writer.path} in {', '.join(different)}, first at step "
                 f"{min(different.values())}; the file's are kept"
             )
 
 
+def sort_into_groups(held: Sequence[Held | None]) -> list[list[int]]:
+    """Sort files into groups that can begin at one step, the one furthest behind first.
+
+    The files of a group share one of their last two checkpoints. Those that are missing, or
+    hold no good checkpoint, are a group too: they begin at the start of the stage.
+
+    Returns:
+        places in `held`, ascending in each group.
+    """
+    fresh: list[int] = []
+    shared: list[set[int]] = []
+    groups: list[list[int]] = []
+    latest = [-1 if each is None else each.latest for each in held]
+    for place in sorted(range(len(held)), key=latest.__getitem__):
+        each = held[place]
+        if each is None or not each.checkpoints:
+            fresh.append(place)
+            continue
+        if not groups or not shared[-1] & each.checkpoints.keys():
+            groups.append([])
+            shared.append(set(each.checkpoints))
+        groups[-1].append(place)
+        shared[-1] &= each.checkpoints.keys()
+    return [sorted(group) for group in (fresh, *groups) if group]
+
+
 def find_restart(held: Sequence[Held | None]) -> Restart:
-    """Decide where a batch begins; None stands for a file that does not exist yet."""
+    """Decide where a group begins; None stands for a file that does not exist yet."""
     files = [each for each in held if each is not None]
-    restart = Restart(held=files)
-    restart.until = max((max(each.last_step, each.latest) for each in files), default=0)
-    restart.until = max(restart.until, 0)
+    restart = Restart(held=files, until=max((each.until for each in files), default=0))
     restart.messages += [line for each in files for line in each.faults]
     if len(files) == len(held):
         _choose(restart)
-    restart.messages += _explanation(restart, missing=len(held) - len(files))
+    restart.messages += _explanation(restart)
     return restart
 
 
@@ -173,20 +212,16 @@ def _choose(restart: Restart) -> None:
             return
 
 
-def _explanation(restart: Restart, *, missing: int) -> list[str]:
+def _explanation(restart: Restart) -> list[str]:
     """Say why more is computed again than a kill costs."""
-    behind = [str(each.writer.path) for each in restart.held if each.latest <= restart.step]
     usual = all(restart.step in each.checkpoints for each in restart.held)
-    if restart.until == 0 or (usual and not missing):
+    if restart.until == 0 or usual:
         return []
-    what = (
-        f"{missing} of {missing + len(restart.held)} files are missing"
-        if missing
-        else f"{', '.join(behind) or 'no file'} holds no state after step {restart.step}"
-    )
+    behind = [str(each.writer.path) for each in restart.held if each.latest <= restart.step]
     return [
-        f"{what}: the steps up to {restart.until} that the other files hold are computed "
-        "again and compared with them"
+        f"{', '.join(behind) or 'no file'} holds no state after step {restart.step}: the "
+        f"steps up to {restart.until} that the files hold are computed again and compared "
+        "with them"
     ]
 
 

@@ -9,7 +9,7 @@ last state.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,11 +37,13 @@ class Start:
         positions: shape ``(n, 3)``, Å.
         velocities: shape ``(n, 3)``, Å/fs.
         source: ``{uuid, step, file}`` of the stage before; empty for the first stage.
+        cell: shape ``(3, 3)``, Å; None for a cluster.
     """
 
     positions: Floats
     velocities: Floats
     source: dict[str, Any]
+    cell: Floats | None = None
 
 
 class Stopped(Exception):
@@ -79,8 +81,9 @@ def chain_starts(
     masses: Floats,
     engine_at: EngineAt,
     stop: threading.Event,
+    replicas: Sequence[int],
 ) -> list[Start]:
-    """Read, or compute again, the states from which the replicas of a stage start.
+    """Read, or compute again, the states from which replicas of a stage start.
 
     Args:
         stage: the one that starts.
@@ -89,6 +92,7 @@ def chain_starts(
         masses: shape ``(n,)``, amu.
         engine_at: an engine of the stage before, for the state of one replica of it.
         stop: set it to give up.
+        replicas: the numbers of those that are asked for.
 
     Raises:
         Stopped: `stop` was set while a state was computed again.
@@ -96,7 +100,8 @@ def chain_starts(
     """
     starts = []
     files, steps = files_of(folder, before), start_steps(stage, before)
-    for k, step in enumerate(steps):
+    for k in replicas:
+        step = steps[k]
         source = k if before.replicas > 1 else 0
         with open_son(files[source]) as trajectory:
             found = _state_at(trajectory, step, partial(engine_at, replica=source), stop)

@@ -34,6 +34,7 @@ class Header:
     system: str
     potential: str
     target: float
+    numbers: tuple[int, ...] = ()
 
 
 @dataclass
@@ -131,4 +132,5 @@ class Reporter:
             seconds_left=(head.steps - self._step) / speed if speed > 0 else float("nan"),
             message=message,
             resumed_from=self.resumed_from,
+            numbers=head.numbers,
         )

@@ -220,8 +220,9 @@ def _replicas(progress: "Progress", rows: int, earlier: "Drifts | None") -> Tabl
 def _replica(progress: "Progress", index: int, before: float) -> tuple[Text, ...]:
     drift = float(progress.energy_drift[index])
     style = _drift_style(progress, drift, before)
+    number = progress.numbers[index] if progress.numbers else index
     return (
-        Text(str(index), style),
+        Text(str(number), style),
         Text(_fixed(progress.temperature[index], ".1f")),
         Text(_fixed(drift, "+.2f"), style),
         Text(_fixed(progress.kappa_replicas[index], ".3f")),
