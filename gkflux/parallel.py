@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from gkflux.errors import FluxError
 
-__all__ = ["Pool", "in_order", "pool"]
+__all__ = ["Pool", "connect", "in_order", "pool"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -66,7 +66,7 @@ def pool(workers: int = 1, scheduler: str | None = None) -> Iterator[Pool | None
         FluxError: no cluster there.
     """
     if scheduler is not None:
-        client = _connect(scheduler)
+        client = connect(scheduler)
         try:
             yield _Cluster(client)
         finally:
@@ -79,7 +79,12 @@ def pool(workers: int = 1, scheduler: str | None = None) -> Iterator[Pool | None
         yield None
 
 
-def _connect(scheduler: str) -> Any:
+def connect(scheduler: str) -> Any:
+    """Return a client of the cluster at an address, or named by a scheduler file.
+
+    Raises:
+        FluxError: no cluster there.
+    """
     from dask import distributed
 
     client: Any = distributed.Client  # untyped

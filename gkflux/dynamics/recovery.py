@@ -134,8 +134,9 @@ class Restart:
                 state.heat[k] = stored["heat"]
                 self.messages.append(
                     f"replica {held.replica}: step {state.step} came out with other bits "
-                    f"than in {held.writer.path}; it goes on from the file: continuous, but no "
-                    "longer as an unbroken run (other hardware, threads or libraries?)"
+                    f"than in {held.writer.path}; it goes on from the file: "
+                    "continuous, but no longer as an unbroken run (other hardware, threads "
+                    "or libraries?)"
                 )
         return changed
 

@@ -1,5 +1,7 @@
 """`run`: everything a configuration asks for, from wherever its folder ends.
 
+Its stages are computed in this process, or each by the workers of a cluster.
+
 Stage by stage: a stage whose files are complete is left alone (and sealed if a crash left
 it open), an unfinished one goes on, a missing one starts. So "run", "run again after a
 crash" and "run longer" are one and the same call.
@@ -8,6 +10,7 @@ crash" and "run longer" are one and the same call.
 import threading
 from pathlib import Path
 
+from gkflux.dynamics.cluster import Team
 from gkflux.dynamics.config import RunConfig
 from gkflux.dynamics.context import RunContext
 from gkflux.dynamics.folder import check_names
@@ -15,8 +18,9 @@ from gkflux.dynamics.progress import Listener, RunSummary
 from gkflux.dynamics.replicas import files_of
 from gkflux.dynamics.setup import prepare
 from gkflux.dynamics.stage import StageRun
+from gkflux.dynamics.workers import team
 
-__all__ = ["run"]
+__all__ = ["run", "run_stages"]
 
 
 def run(
@@ -26,6 +30,8 @@ def run(
     steps: int | None = None,
     replicas: int | None = None,
     device: str = "cpu",
+    workers: int | None = None,
+    scheduler: str | None = None,
     on_progress: Listener | None = None,
     stop: threading.Event | None = None,
 ) -> RunSummary:
@@ -37,6 +43,9 @@ def run(
         steps: length of the last stage, instead of the configuration's.
         replicas: of the last stage, instead of the configuration's.
         device: ``cpu`` or ``cuda``.
+        workers: processes of this machine that share the replicas of each stage.
+        scheduler: address (``tcp://host:8786``) or scheduler file of a dask cluster whose
+            workers share them instead; they must see the same files.
         on_progress: called from the loop, a few times a second and at events.
         stop: set it to stop at the next step; what is allowed is committed first.
 
@@ -46,17 +55,32 @@ def run(
     Raises:
         ConfigError: something in the configuration does not fit.
         ChangedRunError: the folder holds another run.
-        FluxError: a guard stopped the run; the good frames are kept.
+        FluxError: a guard stopped the run (the good frames are kept), or there is no
+            cluster, or no worker of it can be used.
         WriterError: a file is locked by another run, the disk is full ...
     """
     config = config.changed(steps=steps, replicas=replicas)
     folder = (config.folder if output is None else Path(output)).absolute()
-    context = RunContext(config, folder, prepare(config, device), on_progress)
-    return run_stages(context, threading.Event() if stop is None else stop)
+    alone = scheduler is None and workers in (None, 1)
+    # who only shares out the work needs no accelerator
+    ingredients = prepare(config, device if alone else "cpu")
+    context = RunContext(config, folder, ingredients, on_progress)
+    with team(
+        context, device=device, recipe=prepare, workers=workers, scheduler=scheduler
+    ) as others:
+        return run_stages(context, threading.Event() if stop is None else stop, others)
 
 
-def run_stages(context: RunContext, stop: threading.Event) -> RunSummary:
-    """Run all stages of a prepared run, or what is left of them."""
+def run_stages(
+    context: RunContext, stop: threading.Event, others: Team | None = None
+) -> RunSummary:
+    """Run all stages of a prepared run, or what is left of them.
+
+    Args:
+        context: of the run.
+        stop: set it to stop.
+        others: who computes; None: this process.
+    """
     stages = [StageRun(context, index) for index in range(len(context.config.stage))]
     check_names(context.folder, context.config, [stage.settings for stage in stages])
     for stage in stages:
@@ -67,7 +91,9 @@ def run_stages(context: RunContext, stop: threading.Event) -> RunSummary:
         if stage.complete():
             continue
         already = False
-        finished, step = stage.compute(stop)
+        finished, step = (
+            stage.compute(stop) if others is None else others.compute(stage, stop)
+        )
         if not finished:
             break
     return _summary(context, index, step, finished=finished, already=already)

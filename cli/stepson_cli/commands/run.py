@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+REPEATED = ("steps", "replicas", "device", "workers", "scheduler")
 SHOW_CURSOR = b"\x1b[?25h\n"
 
 
@@ -34,6 +35,7 @@ SHOW_CURSOR = b"\x1b[?25h\n"
     epilog=examples(
         "stepson run zro2-300K.toml",
         "stepson run zro2-300K.toml --steps 500000    (more of the last stage)",
+        "stepson run zro2-300K.toml --scheduler tcp://login1:8786    (many machines)",
     ),
 )
 @click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
@@ -57,6 +59,17 @@ SHOW_CURSOR = b"\x1b[?25h\n"
     help="Where the network runs.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Share the replicas of each stage among N processes.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Share them among the workers of a dask cluster: its address, or its file.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -70,6 +83,8 @@ def command(
     steps: int | None,
     replicas: int | None,
     device: str,
+    workers: int | None,
+    scheduler: str | None,
     output: Path | None,
     as_json: bool,
     terminal: Terminal,
@@ -81,6 +96,8 @@ def command(
     Ctrl-C saves and stops (exit status 130; 143 after SIGTERM), a second Ctrl-C stops at
     once.
     """
+    if workers is not None and scheduler is not None:
+        raise click.UsageError("give --workers or --scheduler, not both")
     from gkflux.dynamics.config import load
     from stepson_cli.live import display
     from stepson_cli.views.run import summary
@@ -97,15 +114,15 @@ def command(
             steps=steps,
             replicas=replicas,
             device=device,
+            workers=workers,
+            scheduler=scheduler,
             on_progress=shown.update,
             stop=stop,
         )
     if as_json:
         terminal.show_json(_facts(result))
     else:
-        terminal.show(
-            summary(result, command=_again(config, steps, replicas, device, output))
-        )
+        terminal.show(summary(result, command=_again(config)))
     return 128 + caught[0] if result.interrupted and caught else 0
 
 
@@ -143,14 +160,16 @@ def _end_at_once(number: int, terminal: Terminal) -> None:
     os.kill(os.getpid(), number)
 
 
-def _again(
-    config: Path, steps: int | None, replicas: int | None, device: str, output: Path | None
-) -> str:
-    """Spell the command that goes on with this run."""
+def _again(config: Path) -> str:
+    """Spell the command that goes on with this run: the options that were given."""
     words = ["stepson", "run", str(config)]
-    for name, value in (("--steps", steps), ("--replicas", replicas), ("-o", output)):
-        words += [] if value is None else [name, str(value)]
-    return shlex.join(words + ([] if device == "cpu" else ["--device", device]))
+    given = click.get_current_context()
+    names = {"output": "-o"} | {name: f"--{name}" for name in REPEATED}
+    for name, option in names.items():
+        source = given.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            words += [option, str(given.params[name])]
+    return shlex.join(words)
 
 
 def _facts(result: "RunSummary") -> dict[str, object]:
