@@ -22,6 +22,8 @@ from typing import Any
 
 import click
 
+from stepson_cli.start import hand_over
+
 __all__ = ["cli", "main"]
 
 COMMANDS = ("run", "gk", "info", "verify", "recover", "demo")
@@ -48,6 +50,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"stepson_cli.commands.{cmd_name}")
+        hand_over()
         command: click.Command = module.command
         return command
 

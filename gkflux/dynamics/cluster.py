@@ -175,19 +175,19 @@ class Team:
                 self._hear(batch, batch.question(end), board)
             time.sleep(POLL)
         for batch in batches:
-            for message in () if batch.outcome is None else batch.outcome.messages:
-                self._say(board, message)
+            if batch.outcome is not None:
+                self._hear(batch, batch.outcome.last, board)
         for batch in batches:
             if batch.failure is not None:  # a bug: with the traceback of the worker
                 raise batch.failure
 
     def _hear(self, batch: "_Batch", answer: Answer | None, board: Board) -> None:
-        if answer is None or answer.progress is None:
+        if answer is None:
             return
-        board.put(batch.job.token, answer.progress)
         for message in answer.messages:
             self._say(board, message)
-        if not answer.messages:
+        if answer.progress is not None:
+            board.put(batch.job.token, answer.progress)
             self._send(board.progress())
 
     def _say(self, board: Board, message: str) -> None:

@@ -79,7 +79,7 @@ class Outcome:
         computed: steps.
         seconds: wall time in the loop.
         resumed: where it was taken up again, or None.
-        messages: those that nobody has asked for any more.
+        last: what nobody has asked for any more.
         error: one line, or None.
         kind: whether that concerns files or physics.
     """
@@ -88,7 +88,7 @@ class Outcome:
     computed: int
     seconds: float
     resumed: int | None
-    messages: tuple[str, ...]
+    last: "Answer"
     error: str | None = None
     kind: Literal["flux", "writer"] = "flux"
 
@@ -171,7 +171,7 @@ def work(job: Job) -> Outcome:
         computed=0 if context is None else context.computed,
         seconds=0.0 if context is None else context.seconds,
         resumed=None if context is None else next(iter(context.resumed.values()), None),
-        messages=post.take().messages,
+        last=post.take(),
         error=None if error is None else str(error),
         kind="writer" if isinstance(error, WriterError) else "flux",
     )

@@ -48,6 +48,7 @@ DRIFT_WARNS = 0.02
 DRIFT_STOPS = 0.20
 JUDGED_FROM = 10.0  # ps: before that the guards do not judge, either
 MINIMUM_ROWS = 2
+UNITS = ("K", "K/ns", "W/(m K)")
 WIDE = 72  # columns that four columns of numbers need
 
 
@@ -200,8 +201,9 @@ def _bar(progress: "Progress") -> ProgressBar:
 
 def _replicas(progress: "Progress", rows: int, earlier: "Drifts | None") -> Table:
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="quiet")
-    names = ("replica", "temperature", "drift", "kappa so far")
-    units = ("", "K", "K/ns", "W/(m K)")
+    names, units = ["replica", "temperature", "drift", "kappa so far"], ["", *UNITS]
+    if progress.reached:
+        names, units = [*names, "step"], [*units, ""]
     for name, unit in zip(names, units, strict=True):
         # A least width, so that the table does not jump when a sign or a digit comes.
         table.add_column(f"{name}\n{unit}", justify="right", no_wrap=True, min_width=7)
@@ -226,6 +228,7 @@ def _replica(progress: "Progress", index: int, before: float) -> tuple[Text, ...
         Text(_fixed(progress.temperature[index], ".1f")),
         Text(_fixed(drift, "+.2f"), style),
         Text(_fixed(progress.kappa_replicas[index], ".3f")),
+        *(Text(count(step)) for step in progress.reached[index : index + 1]),
     )
 
 
