@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from gkflux.errors import GkfluxWarning as GkfluxWarning
     from gkflux.flux import heat_flux as heat_flux
     from gkflux.neighbors import neighbor_list as neighbor_list
+    from gkflux.potentials.load import convert_model as convert_model
     from gkflux.potentials.load import load_potential as load_potential
+    from gkflux.potentials.torch_potential import TorchPotential as TorchPotential
+    from gkflux.potentials.torch_potential import check_gathers as check_gathers
     from gkflux.system import System as System
 
 _HOMES = {
@@ -24,6 +27,9 @@ _HOMES = {
     "GreenKubo": "gkflux.conductivity",
     "MolecularDynamics": "gkflux.dynamics",
     "System": "gkflux.system",
+    "TorchPotential": "gkflux.potentials.torch_potential",
+    "check_gathers": "gkflux.potentials.torch_potential",
+    "convert_model": "gkflux.potentials.load",
     "heat_flux": "gkflux.flux",
     "kappa": "gkflux.conductivity",
     "load_potential": "gkflux.potentials.load",

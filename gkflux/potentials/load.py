@@ -1,34 +1,51 @@
-"""`load_potential`: any known model file, recognised by its content.
+"""`load_potential`: any known potential, by its file or its name.
 
-======================  ==============================================================
-content                 read as
-======================  ==============================================================
-safetensors             our own file, see ``model_file``
-torch, a dictionary     ``{config | spec, state}`` as gknet and schnetkit write them
-======================  ==============================================================
+=============================  =======================================================
+content of a file              read as
+=============================  =======================================================
+safetensors                    our own, see ``model_file``
+torch, ``{config | spec,       gknet, schnetkit
+state}``
+torch, a pickled module        SchNetPack 0.3, 1 and 2, see ``schnetpack_modules``
+torch, ``state_dict`` beside   a checkpoint of PyTorch Lightning, with the module among
+``hyper_parameters``           its hyper-parameters, or the tensors alone
+torch, tensors by name         the state of SchNetPack's module
+=============================  =======================================================
 
-Torch files are read with ``weights_only=True``: a file that wants to run code is refused.
-The name of a shipped model, such as "argon", stands for its file.
+Nothing that a torch file names is imported or called (``unpickle``). The name of a shipped
+model, such as "argon", stands for its file; "lennard-jones" and "stillinger-weber" for the
+analytic potentials; "python:FILE.py:NAME" for a function of the caller's own.
 """
 
 import hashlib
+import json
 import pickle
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from gkflux.errors import FluxError
-from gkflux.potentials.model_file import Model, read_model
+from gkflux.errors import FluxError, GkfluxWarning
+from gkflux.potentials.base import Potential
+from gkflux.potentials.lennard_jones import LennardJones
+from gkflux.potentials.model_file import Model, read_model, save_model
+from gkflux.potentials.model_units import Units
+from gkflux.potentials.python_model import PREFIX, python_potential
 from gkflux.potentials.schnet_potential import SchNetPotential
-from gkflux.potentials.schnetpack import network_from_state
+from gkflux.potentials.schnetpack import Told, model_from
+from gkflux.potentials.schnetpack_modules import Contents, is_module, read_module
+from gkflux.potentials.stillinger_weber import StillingerWeber
+from gkflux.potentials.torch_files import is_torch_file, read_torch, tensor
+from gkflux.potentials.unpickle import Array, Stub
 
-__all__ = ["load_model", "load_potential", "shipped_models"]
+__all__ = ["ANALYTIC", "convert_model", "load_model", "load_potential", "shipped_models"]
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models"
+ANALYTIC = {"lennard-jones": LennardJones, "stillinger-weber": StillingerWeber}
 
 
 def shipped_models() -> tuple[str, ...]:
@@ -43,33 +60,50 @@ def load_potential(
     exact_filters: bool | None = None,
     *,
     elements: Iterable[int] | None = None,
-) -> SchNetPotential:
-    """Load a trained model.
+    energy_unit: str | None = None,
+    length_unit: str | None = None,
+    readout: str | None = None,
+    cutoff_function: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Potential:
+    """Load a trained model, or make a potential that has a name.
 
     Args:
-        path: file, or the name of a shipped model.
+        path: file, or name; see the module.
         dtype: "float32": the production engine with tabulated filters. "float64": the
-            network itself.
+            network itself. Analytic potentials are float64 always.
         device: "cpu" or "cuda".
         exact_filters: True: no table in float32 either.
         elements: atomic numbers it is trained on, where the file does not tell.
+        energy_unit: of a foreign file that does not tell: "eV", "kcal/mol", "Hartree" ...
+        length_unit: likewise: "Å", "Bohr", "nm".
+        readout: likewise: activation of the readout, "ssp" or "silu".
+        cutoff_function: likewise: "cosine" or "hard".
+        parameters: of an analytic potential, or of the function of a ``python:`` name.
 
     Raises:
-        FluxError: no such file; damaged; unknown; of code instead of numbers; no device.
+        FluxError: no such file; damaged; unknown; of something else; it does not tell what
+            has not been said; no device.
+
+    Warns:
+        GkfluxWarning: nobody knows which elements a model is trained on.
     """
-    if dtype not in ("float32", "float64"):
-        raise FluxError(f"dtype {dtype!r} is neither float32 nor float64")
-    if device.partition(":")[0] not in ("cpu", "cuda"):
-        raise FluxError(f"device {device!r} is neither cpu nor cuda")
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise FluxError("no CUDA device here; use device='cpu'")
+    _check_device(dtype, device)
+    name = str(path)
+    told = Told(Units(energy_unit, length_unit), readout, cutoff_function)
+    if not Path(path).is_file() and (name.startswith(PREFIX) or name in ANALYTIC):
+        given = {"elements": elements, "exact_filters": exact_filters, **told.given()}
+        _refuse(f"{name} is no file of a network", given)
+        return _by_name(name, dtype, device, parameters or {})
+    _refuse(f"{name} is a file of a network", {"parameters": parameters or None})
     file = _find(path)
-    model = load_model(file)
+    model = load_model(file, told)
     known = model.elements if elements is None else _known(model, elements, file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    provenance = {**model.provenance, "file": file.name, "sha256": digest}
+    provenance = {**model.provenance, "file": file.name, "sha256": _sha256(file)}
     if elements is not None:
         provenance["elements_from"] = "caller"
+    elif known is None:
+        _warn_of_elements(file)
     return SchNetPotential(
         model.network,
         elements=known,
@@ -77,6 +111,88 @@ def load_potential(
         dtype=dtype,
         device=device,
         exact_filters=exact_filters,
+    )
+
+
+def convert_model(
+    source: str | PathLike[str],
+    target: str | PathLike[str],
+    *,
+    elements: Iterable[int] | None = None,
+    energy_unit: str | None = None,
+    length_unit: str | None = None,
+    readout: str | None = None,
+    cutoff_function: str | None = None,
+) -> None:
+    """Write a model of another program as our own file: safetensors, eV and Å, elements.
+
+    Args: as `load_potential`; target: where, ending in ``.safetensors``.
+
+    Raises:
+        FluxError: see `load_potential`; target would replace source, or ends otherwise.
+
+    Warns:
+        GkfluxWarning: nobody knows which elements it is trained on.
+    """
+    file, out = _find(source), Path(target)
+    if out.suffix != ".safetensors" or (out.exists() and out.samefile(file)):
+        raise FluxError(f"{out} is no place for a model; name it MODEL.safetensors")
+    told = Told(Units(energy_unit, length_unit), readout, cutoff_function)
+    model = load_model(file, told)
+    known = model.elements if elements is None else _known(model, elements, file)
+    if known is None:
+        _warn_of_elements(file)
+    origin = {"converted_from": {"file": file.name, "sha256": _sha256(file)}}
+    if elements is not None:
+        origin["elements_from"] = "caller"  # type: ignore[assignment]
+    provenance = {**model.provenance, **origin}
+    save_model(out, model.network, elements=known, provenance=provenance)
+
+
+def _check_device(dtype: str, device: str) -> None:
+    if dtype not in ("float32", "float64"):
+        raise FluxError(f"dtype {dtype!r} is neither float32 nor float64")
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise FluxError(f"device {device!r} is neither cpu nor cuda")
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise FluxError("no CUDA device here; use device='cpu'")
+
+
+def _refuse(what: str, given: Mapping[str, object]) -> None:
+    """Refuse options that have no meaning for this potential."""
+    for name, value in given.items():
+        if value is not None:
+            raise FluxError(f"{what}, so {name} has no meaning for it; remove {name}")
+
+
+def _by_name(
+    name: str, dtype: str, device: str, parameters: Mapping[str, Any]
+) -> Potential:
+    """An analytic potential, or what a function of the caller's makes."""
+    if name.startswith(PREFIX):
+        return python_potential(name, parameters, dtype=dtype, device=device)
+    if device != "cpu":
+        raise FluxError(f"{name} runs on the CPU only; use device='cpu'")
+    try:
+        made: LennardJones | StillingerWeber = ANALYTIC[name](**parameters)
+    except TypeError as error:
+        raise FluxError(f"parameters of {name}: {str(error).partition(' ')[2]}") from None
+    text = json.dumps(dict(made.provenance), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    made.provenance = {**made.provenance, "sha256": digest}
+    return made
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _warn_of_elements(file: Path) -> None:
+    warnings.warn(
+        f"{file.name} does not tell which elements it is trained on, so none can be "
+        "refused; give elements=, such as [8, 40]",
+        GkfluxWarning,
+        stacklevel=3,
     )
 
 
@@ -101,62 +217,78 @@ def _find(path: str | PathLike[str]) -> Path:
     if shipped.is_file():
         return shipped
     names = ", ".join(shipped_models()) or "none"
-    raise FluxError(f"no model file {path}; shipped models: {names}")
+    raise FluxError(
+        f"no model file {path}; shipped models: {names}; potentials by name: "
+        f"{', '.join(ANALYTIC)}, {PREFIX}FILE.py:NAME"
+    )
 
 
-def load_model(path: str | PathLike[str]) -> Model:
+def load_model(path: str | PathLike[str], told: Told | None = None) -> Model:
     """Load the network and what its file says, without an engine.
 
     Raises:
         FluxError: see `load_potential`.
     """
-    file = Path(path)
+    file, told = Path(path), told or Told()
     with file.open("rb") as handle:
-        head = handle.read(9)
+        head = handle.read(262)
     if not head:
         raise FluxError(f"{file} is empty")
     if head[8:9] == b"{":
+        _refuse(f"{file} is our own and tells everything", told.given())
         return read_model(file)
-    if head[:2] in (b"PK", b"\x80\x02"):
-        return _torch_model(file)
-    raise FluxError(f"{file} is neither a safetensors nor a torch model file")
+    if not is_torch_file(head):
+        raise FluxError(f"{file} is neither a safetensors nor a torch model file")
+    try:
+        return model_from(file, _contents(file), told)
+    except pickle.UnpicklingError as error:
+        raise FluxError(f"{file} is a damaged or truncated torch file: {error}") from error
 
 
-def _torch_model(file: Path) -> Model:
-    content = _torch_load(file)
-    if not isinstance(content, dict) or "state" not in content:
-        raise FluxError(f"{file} holds no {{config, state}} of a SchNet")
+def _contents(file: Path) -> Contents:
+    """Recognise what a torch file holds."""
+    content = read_torch(file)
+    if is_module(content):
+        return read_module(file, content)
+    if not isinstance(content, dict):
+        raise FluxError(f"{file} holds no SchNet, but {_shown(content)}")
+    if "state_dict" in content:
+        return _checkpoint(file, content)
+    if "state" not in content:
+        return Contents(_state(file, content))
     config = content.get("config", content.get("spec"))
     if not isinstance(config, dict):
         raise FluxError(f"{file} has a state, but no config that says what network it is")
-    state = content["state"]
-    if not _is_state(state):
-        raise FluxError(f"{file}: its state is no table of tensors by name")
-    return network_from_state(file, config, state)
+    state = _state(file, content["state"])
+    program = "gknet" if "config" in content else "schnetkit"
+    return Contents(state, config=config, program=program, in_our_units=True)
 
 
-def _is_state(state: object) -> bool:
-    return isinstance(state, dict) and all(
-        isinstance(key, str) and isinstance(value, torch.Tensor)
-        for key, value in state.items()
-    )
+def _checkpoint(file: Path, content: dict[Any, Any]) -> Contents:
+    """A checkpoint of training: the newest tensors, and the module they belong to."""
+    state = _state(file, content["state_dict"], strict=False)
+    options = content.get("hyper_parameters")
+    module = options.get("model") if isinstance(options, dict) else None
+    if not (isinstance(module, Stub) and is_module(module)):
+        return Contents(state, program="PyTorch Lightning")
+    newest = {key.removeprefix("model."): value for key, value in state.items()}
+    return read_module(file, module, newest)
 
 
-def _torch_load(file: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*TorchScript", category=UserWarning)
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise FluxError(
-            f"{file} contains pickled code, which is never run here; save its state_dict "
-            "and config as plain tensors, {'config': ..., 'state': ...}"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        if "TorchScript" in str(error):
-            raise FluxError(
-                f"{file} is a TorchScript archive, which holds code; save its state_dict "
-                "and config as plain tensors, {'config': ..., 'state': ...}"
-            ) from error
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise FluxError(f"{file} is a damaged or truncated torch file: {reason}") from error
+def _state(file: Path, found: object, *, strict: bool = True) -> dict[str, Tensor]:
+    """Tensors by name; refuses what is something else."""
+    if isinstance(found, dict) and found and all(isinstance(key, str) for key in found):
+        values = {k: v for k, v in found.items() if isinstance(v, Array)}
+        if values and (len(values) == len(found) or not strict):
+            return {key: tensor(value) for key, value in values.items()}
+    raise FluxError(f"{file} holds no table of tensors by name, but {_shown(found)}")
+
+
+def _shown(content: object) -> str:
+    """One line on something strange."""
+    if isinstance(content, Stub):
+        return f"a pickled {content.origin[:80]}, which is never run here"
+    if isinstance(content, dict):
+        keys = ", ".join(str(key)[:30] for key in list(content)[:4])
+        return f"a dictionary of {keys}" if content else "an empty dictionary"
+    return f"a {type(content).__name__}"

@@ -8,7 +8,8 @@ symbol             meaning, name here
 =================  =======================================================================
 x0                 ``embedding(Z)``, shape ``(n, F)``
 e_k(r)             Gaussians, ``exp(-(r - mu_k)^2 / 2 w^2)``, ``(E, G)``
-f_c(r)             ``cutoff_function``: cosine, (1 + cos(pi r / r_c)) / 2 below r_c
+f_c(r)             ``cutoff_function``: cosine, (1 + cos(pi r / r_c)) / 2 below r_c; or
+                   hard, 1 below r_c, of old models, which makes energies jump
 W(r)               ``filters``: f_c [A2 ssp(A1 e + b1) + b2], ``(E, filters)``
 y = B x            ``in2f``, no bias
 m_i                sum over the edges of centre i of y_o W, ``(n, filters)``
@@ -52,13 +53,13 @@ class Architecture:
     cutoff: float = 5.0
     readout: Literal["ssp", "silu"] = "ssp"
     readout_features: int | None = None
-    cutoff_function: Literal["cosine"] = "cosine"
+    cutoff_function: Literal["cosine", "hard"] = "cosine"
     max_z: int = 100
 
     def __post_init__(self) -> None:
         for name, known in (
             ("readout", ("ssp", "silu")),
-            ("cutoff_function", ("cosine",)),
+            ("cutoff_function", ("cosine", "hard")),
         ):
             if getattr(self, name) not in known:
                 raise FluxError(f"{name} {getattr(self, name)!r} is not one of {known}")
@@ -97,7 +98,7 @@ class Filter(nn.Module):
     def __init__(self, shape: Architecture) -> None:
         super().__init__()
         g, f = shape.gaussians, shape.n_filters
-        self.cutoff = shape.cutoff
+        self.cutoff, self.hard = shape.cutoff, shape.cutoff_function == "hard"
         self.register_buffer("centres", torch.linspace(0.0, shape.cutoff, g))
         self.register_buffer("width", torch.tensor(shape.cutoff / (g - 1)))
         self.first = nn.Linear(g, f)
@@ -112,6 +113,8 @@ class Filter(nn.Module):
     def envelope(self, r: Tensor) -> Tensor:
         """f_c(r), shape ``(E,)``; exactly 0 from the cutoff on."""
         inside = (r < self.cutoff).to(r.dtype)
+        if self.hard:
+            return inside
         return 0.5 * (1.0 + torch.cos(pi / self.cutoff * r)) * inside
 
 

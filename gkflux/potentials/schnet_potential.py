@@ -34,7 +34,8 @@ class SchNetPotential:
         dtype: "float32" or "float64", of the network; sums are float64 always.
         device: "cpu" or "cuda".
         exact_filters: evaluate the filter network for every edge instead of a table;
-            None: in float64 only, where a table would spoil the precision.
+            None: in float64 only, where a table would spoil the precision. A hard cutoff
+            has no table, whose ends must meet at zero.
     """
 
     def __init__(
@@ -49,7 +50,8 @@ class SchNetPotential:
     ) -> None:
         self.dtype = {"float32": torch.float32, "float64": torch.float64}[dtype]
         self.device = torch.device(device)
-        self.exact_filters = bool(exact_filters) or dtype == "float64"
+        hard = network.shape.cutoff_function == "hard"
+        self.exact_filters = bool(exact_filters) or dtype == "float64" or hard
         self.network = deepcopy(network).to(device=self.device, dtype=self.dtype)
         self.network.requires_grad_(False)
         self.elements = elements

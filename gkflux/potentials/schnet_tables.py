@@ -45,6 +45,8 @@ def softplus_slope(z: Tensor) -> Tensor:
 
 def _fall(network: Filter, r: Tensor) -> Tensor:
     """Derivative of the cutoff function."""
+    if network.hard:
+        return torch.zeros_like(r)
     k = pi / network.cutoff
     return -0.5 * k * torch.sin(k * r) * (r < network.cutoff).to(r.dtype)
 

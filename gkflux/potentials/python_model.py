@@ -1,0 +1,121 @@
+"""A potential made by a function of the user's own: ``python:FILE.py:NAME``.
+
+``python:PLACE:NAME``, where PLACE is a file that ends in ``.py`` or a module that can be
+imported, and NAME a function or a class in it. It is called with the parameters of the
+configuration, and with ``dtype`` and ``device`` where it has arguments of these names, and
+returns a `Potential`, such as a `TorchPotential`. This, and nothing else, runs code of
+others: it is asked for by name.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gkflux.errors import FluxError
+from gkflux.potentials.base import Potential
+
+__all__ = ["PREFIX", "python_potential"]
+
+PREFIX = "python:"
+
+
+def python_potential(
+    name: str,
+    parameters: Mapping[str, Any],
+    *,
+    dtype: str,
+    device: str,
+    folder: Path | None = None,
+) -> Potential:
+    """Call the function that a name stands for.
+
+    Args:
+        name: ``python:PLACE:NAME``.
+        parameters: keyword arguments.
+        dtype: handed over where it is wanted.
+        device: likewise.
+        folder: of relative files; by default the working directory.
+
+    Raises:
+        FluxError: no such place or name, arguments that do not fit, or what comes back is
+            no potential.
+    """
+    place, colon, attribute = name.removeprefix(PREFIX).rpartition(":")
+    if not (place and colon and attribute):
+        raise FluxError(f"{name!r} is not of the form python:FILE.py:NAME")
+    module, source = _module(place, folder or Path())
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise FluxError(f"{place} has no function {attribute!r}; check {name!r}")
+    made = function(**_arguments(name, function, parameters, dtype, device))
+    if not isinstance(made, Potential):
+        raise FluxError(
+            f"{name} returned {type(made).__name__}, which is no Potential; wrap a torch "
+            "module in gkflux.TorchPotential"
+        )
+    return _identified(made, name, source, parameters)
+
+
+def _module(place: str, folder: Path) -> tuple[ModuleType, bytes]:
+    """The module, and its source."""
+    if not place.endswith(".py"):
+        try:
+            module = importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise FluxError(f"there is no module {error.name!r} for {place!r}") from error
+        return module, Path(module.__file__).read_bytes() if module.__file__ else b""
+    path = folder / Path(place).expanduser()
+    if not path.is_file():
+        raise FluxError(f"there is no file {path}")
+    label = f"gkflux_model_{path.stem}"
+    spec = importlib.util.spec_from_file_location(label, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[label] = module  # dataclasses and pickles look their module up
+    spec.loader.exec_module(module)
+    return module, path.read_bytes()
+
+
+def _arguments(
+    name: str,
+    function: Callable[..., Any],
+    parameters: Mapping[str, Any],
+    dtype: str,
+    device: str,
+) -> dict[str, Any]:
+    signature = inspect.signature(function)
+    offered = {"dtype": dtype, "device": device}
+    wanted = {key: value for key, value in offered.items() if key in signature.parameters}
+    found = {**wanted, **parameters}
+    try:
+        signature.bind(**found)
+    except TypeError as error:
+        raise FluxError(f"parameters of {name}: {error}; it takes {signature}") from None
+    return found
+
+
+def _identified(
+    made: Potential, name: str, source: bytes, parameters: Mapping[str, Any]
+) -> Potential:
+    """Write into its provenance what decides its numbers: source, parameters, weights."""
+    known = dict(made.provenance)
+    parts = hashlib.sha256(source)
+    parts.update(json.dumps(dict(parameters), sort_keys=True, default=str).encode())
+    parts.update(str(known.get("sha256", "")).encode())
+    known |= {"model": name, "sha256": parts.hexdigest()}
+    try:
+        made.provenance = known  # type: ignore[misc]
+    except AttributeError as error:
+        raise FluxError(
+            f"{name}: provenance of {type(made).__name__} cannot be set; make it a plain "
+            "attribute"
+        ) from error
+    return made
