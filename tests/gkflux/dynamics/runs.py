@@ -56,9 +56,9 @@ class CountingBatch(HarmonicBatch):
         super().__init__(*args)
         self._each = each
 
-    def forces(self, positions: Floats) -> Evaluation:
+    def forces(self, positions: Floats, cells: Floats | None = None) -> Evaluation:
         self._each()
-        return super().forces(positions)
+        return super().forces(positions, cells)
 
 
 class Counting(Harmonic):
@@ -133,6 +133,24 @@ def killed_in(folder: str, text: str, syncs: int, before: bool) -> None:
     perform(Path(folder), text)
 
 
+def killed_in_a_write(folder: str, text: str, writes: int) -> None:
+    """Run in this process, and kill it when half of its n-th write is in the file."""
+    real, count = os.writev, 0
+
+    def half(descriptor: int, parts: Any) -> int:
+        nonlocal count
+        count += 1
+        if count < writes:
+            return real(descriptor, parts)
+        whole = b"".join(parts)
+        os.write(descriptor, whole[: len(whole) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    os.writev = half
+    perform(Path(folder), text)
+
+
 def slow_run(folder: str, text: str) -> None:
     """Run in this process until somebody kills it."""
     perform(Path(folder), text)
@@ -147,7 +165,8 @@ def contents(file: Path) -> dict[str, tuple[bytes, bytes]]:
             steps = np.asarray(column.steps[:], dtype=np.int64)
             found[name] = (steps.tobytes(), np.ascontiguousarray(column[:]).tobytes())
         last = trajectory.checkpoint()
-        state = b"".join(np.asarray(last[k]).tobytes() for k in ("positions", "velocities"))
+        kept = ("positions", "velocities", "heat", "cell", "drift")
+        state = b"".join(np.asarray(last[k]).tobytes() for k in kept)
         found["checkpoint"] = (str(last["step"]).encode(), state)
         return found
 

@@ -31,6 +31,7 @@ from tests.gkflux.dynamics.runs import (
     assert_same_files,
     contents,
     killed_in,
+    killed_in_a_write,
     perform,
     slow_run,
     stopped_after,
@@ -123,6 +124,27 @@ def test_killed_at_every_sync(
     while code == -signal.SIGKILL:
         job = (str(broken), text, 1 + kills // 2, kills % 2 == 0)
         child = forks.Process(target=killed_in, args=job)
+        child.start()
+        child.join()
+        assert child.exitcode is not None
+        kills, code = kills + 1, child.exitcode
+    assert code == 0
+    assert kills > 12
+    assert_same_files(whole, broken)
+
+
+def test_killed_in_the_middle_of_writes(
+    tmp_path: Path, forks: multiprocessing.context.ForkServerContext
+) -> None:
+    """Half of a block, of a checkpoint, of a commit, of the first bytes, of the seal."""
+    text = STEADY.replace("= 301", "= 121").replace("= 600", "= 150")
+    text = text.replace("replicas = 3", "replicas = 2")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    perform(whole, text)
+    kills, code = 0, -signal.SIGKILL
+    while code == -signal.SIGKILL:
+        job = (str(broken), text, 1 + kills)
+        child = forks.Process(target=killed_in_a_write, args=job)
         child.start()
         child.join()
         assert child.exitcode is not None
