@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gkflux.dynamics.ensembles import Ensemble
+
 __all__ = [
     "FluxConfig",
     "OutputConfig",
@@ -20,6 +22,7 @@ __all__ = [
 ]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Recordable = Literal[
     "positions",
@@ -132,10 +135,16 @@ class StageConfig(Table):
 
     Attributes:
         name: also the name of its folder.
-        ensemble: ``nve`` or ``langevin``.
+        ensemble: ``nve``, ``langevin``, ``csvr`` (stochastic velocity rescaling) or ``npt``
+            (that, or Langevin's thermostat, and stochastic cell rescaling, isotropic).
         timestep: fs.
         steps: how many.
-        friction: 1/fs, for ``langevin``.
+        friction: 1/fs, for ``langevin``, and for ``npt`` instead of ``relaxation``.
+        relaxation: fs, of the kinetic energy, for ``csvr`` and ``npt``.
+        pressure: GPa, for ``npt``.
+        pressure_relaxation: fs, of the volume, for ``npt``; absent: 1000.
+        compressibility: 1/GPa, for ``npt``; sets the pace only. Absent: that of the
+            structure at rest, measured.
         temperature: K, instead of the system's.
         replicas: how many run as one batch, from different start states.
         starts: where they start.
@@ -144,25 +153,19 @@ class StageConfig(Table):
     """
 
     name: str
-    ensemble: Literal["nve", "langevin"] = "nve"
+    ensemble: Literal["nve", "langevin", "csvr", "npt"] = "nve"
     timestep: Positive
     steps: Count
     friction: Positive | None = None
+    relaxation: Positive | None = None
+    pressure: Finite | None = None
+    pressure_relaxation: Positive | None = None
+    compressibility: Positive | None = None
     temperature: Positive | None = None
     replicas: Count = 1
     starts: StartsConfig = StartsConfig()
     record: RecordConfig = RecordConfig()
     heat_flux: FluxConfig | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _not_built(cls, data: object) -> object:
-        if isinstance(data, dict) and data.get("ensemble") in ("csvr", "npt"):
-            raise ValueError(
-                f"ensemble {data['ensemble']!r} is not available in this version; "
-                "use 'nve' or 'langevin'"
-            )
-        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -170,11 +173,25 @@ class StageConfig(Table):
             raise ValueError(
                 f"name {self.name!r} cannot be a folder: use letters, digits, . _ -"
             )
-        if self.ensemble == "langevin" and self.friction is None:
-            raise ValueError("ensemble 'langevin' needs friction (1/fs), for example 0.002")
-        if self.ensemble == "nve" and self.friction is not None:
-            raise ValueError("friction has no meaning with ensemble 'nve'; remove it")
+        self.told.check()
+        if self.ensemble == "npt" and self.heat_flux is not None:
+            raise ValueError(
+                "heat_flux has no meaning with ensemble 'npt', whose cell changes; take it "
+                "in an nve stage after it, which has the mean cell"
+            )
         return self
+
+    @property
+    def told(self) -> Ensemble:
+        """The ensemble with its parameters, as the file has them."""
+        return Ensemble(
+            self.ensemble,
+            friction=self.friction,
+            relaxation=self.relaxation,
+            pressure=self.pressure,
+            compressibility=self.compressibility,
+            pressure_relaxation=self.pressure_relaxation,
+        )
 
     def uneven(self) -> list[str]:
         """Return the names of the cadences that `steps` is no multiple of."""

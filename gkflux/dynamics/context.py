@@ -1,13 +1,15 @@
 """What the stages of a run share, and what is made from it: engines, first starts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from gkflux.dynamics.config import RunConfig
-from gkflux.dynamics.engine import Engine, Flux, integrator_for
+from gkflux.dynamics.engine import Engine, Flux
+from gkflux.dynamics.ensembles import Ensemble
+from gkflux.dynamics.integrators import integrator, static_compressibility
 from gkflux.dynamics.progress import Listener
 from gkflux.dynamics.replicas import Start
 from gkflux.dynamics.setup import Ingredients
@@ -39,6 +41,22 @@ class RunContext:
     resumed: dict[str, int] = field(default_factory=dict)
     computed: int = 0
     seconds: float = 0.0
+    _compressibility: float | None = None
+
+    def ensemble(self, index: int) -> Ensemble:
+        """Return the ensemble of a stage, with the pace of its barostat.
+
+        Raises:
+            FluxError: the structure at rest sets no pace.
+        """
+        told, ingredients = self.config.stage[index].told, self.ingredients
+        if not told.changes_cell or told.compressibility is not None:
+            return told
+        if self._compressibility is None:
+            self._compressibility = static_compressibility(
+                ingredients.potential.batch([ingredients.system]), ingredients.system
+            )
+        return replace(told, compressibility=self._compressibility)
 
 
 def make_engine(
@@ -52,15 +70,18 @@ def make_engine(
     """Return an engine for some replicas of a stage; `state` is changed in place."""
     run, ingredients = context.config, context.ingredients
     stage = run.stage[index]
-    integrator = integrator_for(
-        stage,
+    moves = integrator(
+        context.ensemble(index),
         ingredients.system.masses,
-        target=stage.temperature or run.system.temperature,
+        timestep=stage.timestep,
+        temperature=stage.temperature or run.system.temperature,
         seed=run.system.seed,
-        index=index,
+        stage=index,
         replicas=replicas,
     )
-    return Engine(ingredients.potential, ingredients.system, state, integrator, flux=flux)
+    return Engine(
+        ingredients.potential, ingredients.system, state, moves, flux=flux, numbers=replicas
+    )
 
 
 def first_starts(context: RunContext) -> list[Start]:
@@ -76,6 +97,6 @@ def first_starts(context: RunContext) -> list[Start]:
         )
     else:
         velocities = np.stack([np.array(system.velocities)] * stage.replicas)
-        if stage.ensemble == "nve":
+        if stage.told.conserves_momentum:
             remove_momentum(velocities, system.masses)
-    return [Start(system.positions, v, {}) for v in velocities]
+    return [Start(system.positions, v, {}, system.cell) for v in velocities]

@@ -10,21 +10,25 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gkflux.dynamics.config import StageConfig
-from gkflux.dynamics.langevin import Langevin
+from gkflux.dynamics.cell_guards import CellError, check_cells
+from gkflux.dynamics.cell_rescaling import CellStepError
+from gkflux.dynamics.guards import check_motion
 from gkflux.dynamics.state import (
     Floats,
     State,
     degrees_of_freedom,
     kinetic_energy,
     temperature,
+    volumes,
 )
-from gkflux.dynamics.verlet import Integrator, VelocityVerlet
+from gkflux.dynamics.verlet import Integrator
 from gkflux.errors import FluxError
 from gkflux.potentials.base import Batch, Evaluation
 from gkflux.system import System
 
-__all__ = ["Engine", "Flux", "Moves", "integrator_for"]
+__all__ = ["Engine", "Flux", "Moves"]
+
+OF_THE_CELL = frozenset({"cell", "volume", "pressure", "stress"})
 
 
 class Moves(Protocol):
@@ -63,27 +67,6 @@ class Flux:
     lattice: Floats | None = None
 
 
-def integrator_for(
-    stage: StageConfig,
-    masses: Floats,
-    *,
-    target: float,
-    seed: int,
-    index: int,
-    replicas: Sequence[int],
-) -> Integrator:
-    """Return the integrator of a stage for some of its replicas."""
-    if stage.ensemble == "nve" or stage.friction is None:
-        return VelocityVerlet(masses, timestep=stage.timestep)
-    return Langevin(
-        masses,
-        timestep=stage.timestep,
-        temperature=target,
-        friction=stage.friction,
-        streams=Langevin.streams(seed, index, replicas),
-    )
-
-
 class Engine:
     """A batch of replicas, the forces on it, and what can be measured.
 
@@ -91,6 +74,7 @@ class Engine:
         state: changed in place by `step`.
         masses: shape ``(n,)``, amu.
         freedom: g of the temperature.
+        numbers: of the replicas in their stage, for messages.
     """
 
     def __init__(
@@ -101,17 +85,36 @@ class Engine:
         integrator: Integrator,
         *,
         flux: Flux | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> None:
-        """Prepare; `begin` computes the first forces."""
+        """Prepare; `begin` computes the first forces.
+
+        Args:
+            potential: forces, and the flux.
+            system: species, masses, periodic directions; its cell where the state has none,
+                its volume as the one from which no cell may be far.
+            state: changed in place.
+            integrator: what moves it.
+            flux: which heat flux, where one is asked for.
+            numbers: of the replicas in their stage; by default from 0.
+        """
         self.state = state
         self.masses = system.masses
         self.freedom = degrees_of_freedom(
             system.n_atoms, momentum_conserved=integrator.conserves_momentum
         )
-        self._volume = system.volume
+        self.numbers = range(state.replicas) if numbers is None else numbers
+        if state.cells is None and system.cell is not None:
+            state.cells = np.stack([system.cell] * state.replicas)
+        self._reference = system.volume
+        self._longest = potential.cutoff / 2
         self._integrator = integrator
         self._flux = flux
-        self._batch: Batch = potential.batch([system.moved(r) for r in state.positions])
+        systems = [
+            system.moved(r, None if state.cells is None else state.cells[k])
+            for k, r in enumerate(state.positions)
+        ]
+        self._batch: Batch = potential.batch(systems)
         self._evaluation: Evaluation | None = None
 
     @property
@@ -123,14 +126,45 @@ class Engine:
 
     def begin(self) -> None:
         """Compute the forces at the present positions."""
-        self._evaluation = self._batch.forces(self.state.positions)
+        self._evaluation = self._forces()
+
+    def _forces(self) -> Evaluation:
+        state = self.state
+        if self._integrator.changes_cell:
+            return self._batch.forces(state.positions, state.cells)
+        return self._batch.forces(state.positions)
 
     def step(self) -> None:
-        """Advance the state by one timestep."""
-        state = self.state
-        self._integrator.first(state, self.evaluation.forces)
-        evaluation = self._evaluation = self._batch.forces(state.positions)
-        self._integrator.second(state, evaluation.forces)
+        """Advance the state by one timestep.
+
+        Raises:
+            UnstableError: a coordinate is not finite, an atom flew away, or the cell did.
+        """
+        self._move()
+        evaluation = self._evaluation = self._forces()
+        self._integrator.second(self.state, evaluation)
+        self._check_motion(self.state.step)
+
+    def _move(self) -> None:
+        """Take the first half, and look at it before any list is made for it."""
+        state, step = self.state, self.state.step + 1
+        try:
+            self._integrator.first(state, self.evaluation)
+        except CellStepError as error:
+            raise CellError(
+                str(error),
+                step=step,
+                replica=self.numbers[error.replica],
+                share=error.change,
+            ) from None
+        self._check_motion(step)
+        if self._integrator.changes_cell:
+            check_cells(state, step, self._reference, self.numbers)
+
+    def _check_motion(self, step: int) -> None:
+        check_motion(
+            self.state, self._longest, self._integrator.timestep, self.numbers, step
+        )
 
     def measure(self, names: Sequence[str]) -> dict[str, Floats]:
         """Return these fields at the present step, each ``(replicas, ...)``."""
@@ -144,11 +178,21 @@ class Engine:
             "energy_kinetic": kinetic,
             "temperature": temperature(kinetic, self.freedom),
         }
-        if "stress" in names:
-            values["stress"] = evaluation.virial / self._volume
+        if state.cells is not None and OF_THE_CELL & {*names}:
+            volume = volumes(state.cells)
+            values["cell"], values["volume"] = state.cells, volume
+            values["stress"] = evaluation.virial / volume[:, None, None]
+            values["pressure"] = self._pressure(kinetic, volume)
         if "heat_flux" in names:
             values["heat_flux"] = self.heat_flux()
         return values
+
+    def _pressure(self, kinetic: Floats, volume: Floats) -> Floats:
+        """Kinetic and potential part, eV/Å³; the centre of mass counts at its mean."""
+        centre = 3 * len(self.masses) - self.freedom
+        whole = kinetic * (1.0 + centre / self.freedom)
+        trace = np.trace(self.evaluation.virial, axis1=1, axis2=2)
+        return np.asarray((2.0 * whole - trace) / (3.0 * volume))
 
     def heat_flux(self) -> Floats:
         """Return shape ``(replicas, 3)``: J at the present step, eV Å/fs."""

@@ -18,6 +18,7 @@ judges as an unbroken run does, and whoever reads the file knows.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from gkflux.dynamics.state import Floats, State
@@ -66,6 +67,17 @@ class DriftError(FluxError):
         )
 
 
+@numba.njit(cache=True, nogil=True)
+def _first_beyond(velocities, square):  # type: ignore[no-untyped-def]
+    """Number of the first atom of a batch whose v² is not below ``square``, or -1."""
+    for k in range(velocities.shape[0]):
+        for i in range(velocities.shape[1]):
+            x, y, z = velocities[k, i, 0], velocities[k, i, 1], velocities[k, i, 2]
+            if not x * x + y * y + z * z < square:
+                return k * velocities.shape[1] + i
+    return -1
+
+
 def check_motion(
     state: State,
     longest: float,
@@ -75,26 +87,28 @@ def check_motion(
 ) -> None:
     """Refuse a step in which an atom moved further than `longest` (Å), or to nowhere.
 
-    The sum of all v² bounds the fastest atom, and is not finite if anything is not: most
-    steps need no more than that one number. ``numbers``: of the replicas in their stage;
-    ``step``: that is being computed, by default that of the state.
+    Args:
+        state: of the batch.
+        longest: Å.
+        timestep: fs.
+        numbers: of the replicas in their stage.
+        step: that is being computed; by default that of the state.
 
     Raises:
         UnstableError: names the first such atom.
     """
-    velocities = state.velocities.reshape(-1)
-    bound = float(np.dot(velocities, velocities)) * timestep**2
-    if bound < longest**2:
+    found = int(_first_beyond(state.velocities, (longest / timestep) ** 2))
+    if found < 0:
         return
-    moved = np.sqrt(np.einsum("kij,kij->ki", state.velocities, state.velocities)) * timestep
-    bad = np.argwhere(~(moved < longest))
-    if len(bad):
-        replica, atom = (int(i) for i in bad[0])
-        far = float(moved[replica, atom])
-        what = f"it moved {far:.3g} Å in one step" if np.isfinite(far) else "not finite"
-        replica = replica if numbers is None else numbers[replica]
-        step = state.step if step is None else step
-        raise UnstableError(what, step=step, replica=replica, atom=atom)
+    replica, atom = divmod(found, state.velocities.shape[1])
+    far = float(np.linalg.norm(state.velocities[replica, atom])) * abs(timestep)
+    what = f"it moved {far:.3g} Å in one step" if np.isfinite(far) else "not finite"
+    raise UnstableError(
+        what,
+        step=state.step if step is None else step,
+        replica=replica if numbers is None else numbers[replica],
+        atom=atom,
+    )
 
 
 class Hops:

@@ -4,15 +4,15 @@ Same integrators, same noise, same order of operations as in a run; no stages, r
 restarts. With a ``stepson`` writer every field that is due at a step is appended.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gkflux.dynamics.engine import Engine, Flux, Moves
-from gkflux.dynamics.guards import check_motion
-from gkflux.dynamics.langevin import Langevin
+from gkflux.dynamics.ensembles import Ensemble
+from gkflux.dynamics.integrators import integrator, static_compressibility
 from gkflux.dynamics.state import (
     Floats,
     State,
@@ -20,7 +20,7 @@ from gkflux.dynamics.state import (
     kinetic_energy,
     remove_momentum,
 )
-from gkflux.dynamics.verlet import Integrator, VelocityVerlet
+from gkflux.dynamics.verlet import Integrator
 from gkflux.errors import FluxError
 from gkflux.system import System
 from stepson import Writer
@@ -31,7 +31,7 @@ __all__ = ["Instant", "MolecularDynamics"]
 MEASURED = frozenset(
     {
         *("positions", "velocities", "forces", "stress", "heat_flux"),
-        *("energy", "energy_kinetic", "temperature"),
+        *("energy", "energy_kinetic", "temperature", "volume", "pressure", "cell"),
     }
 )
 
@@ -49,6 +49,7 @@ class Instant:
         energy: potential, eV.
         energy_kinetic: eV.
         temperature: K.
+        cell: shape ``(3, 3)``, Å; None for a cluster.
     """
 
     step: int
@@ -59,6 +60,7 @@ class Instant:
     energy: float
     energy_kinetic: float
     temperature: float
+    cell: Floats | None
 
 
 class MolecularDynamics:
@@ -76,9 +78,13 @@ class MolecularDynamics:
         *,
         velocities: ArrayLike | None = None,
         timestep: float,
-        ensemble: Literal["nve", "langevin"] = "nve",
+        ensemble: Literal["nve", "langevin", "csvr", "npt"] = "nve",
         temperature: float | None = None,
         friction: float | None = None,
+        relaxation: float | None = None,
+        pressure: float | None = None,
+        pressure_relaxation: float | None = None,
+        compressibility: float | None = None,
         seed: int = 0,
         heat_flux_every: int | None = None,
         formulation: str = "semilocal",
@@ -94,11 +100,17 @@ class MolecularDynamics:
             system: where to start.
             velocities: shape ``(n, 3)``, Å/fs; by default those of the system, or, where
                 it has none, drawn at `temperature` as a run draws them. The total
-                momentum is removed for ``nve``.
+                momentum is removed, but for Langevin's thermostat.
             timestep: fs.
-            ensemble: ``nve``, or ``langevin`` with `temperature` and `friction`.
+            ensemble: ``nve``; with `temperature`, ``langevin`` (`friction`), ``csvr``
+                (`relaxation`) or ``npt`` (`pressure`, and one of the two).
             temperature: K, of the thermostat and of velocities that are drawn.
             friction: 1/fs.
+            relaxation: fs, of the kinetic energy.
+            pressure: GPa.
+            pressure_relaxation: fs, of the volume; None: 1000.
+            compressibility: 1/GPa, the pace of the volume; None: that of the system at
+                rest.
             seed: of the noise and of velocities that are drawn.
             heat_flux_every: steps between two heat fluxes; None: only those that the
                 writer needs.
@@ -113,16 +125,26 @@ class MolecularDynamics:
             SchemaError: the writer wants a field that is not measured here.
         """
         v = _start_velocities(system, velocities, temperature, seed)
-        if ensemble == "nve":
+        asked = Ensemble(
+            ensemble,
+            friction=friction,
+            relaxation=relaxation,
+            pressure=pressure,
+            compressibility=compressibility,
+            pressure_relaxation=pressure_relaxation,
+        )
+        moves = _integrator(potential, system, asked, timestep, temperature, seed)
+        if moves.conserves_momentum:
             remove_momentum(v[None], system.masses)
-        integrator = _integrator(system, ensemble, timestep, temperature, friction, seed)
+        if asked.changes_cell and gauge == "lattice":
+            raise FluxError("gauge 'lattice' has no meaning while the cell changes (npt)")
         sites = _sites(system, gauge, lattice)
         flux = Flux(formulation, gauge, convective and gauge == "none", sites)
         self.system, self.heat_flux = system, None
-        self._timestep, self._longest = timestep, potential.cutoff / 2
+        self._timestep = timestep
         self._flux_every, self._writer = heat_flux_every, _checked(writer, system)
         state = State.at_rest(system.positions[None], v[None])
-        self._engine = Engine(potential, system, state, integrator, flux=flux)
+        self._engine = Engine(potential, system, state, moves, flux=flux)
         self._begun = False
 
     heat_flux: Floats | None
@@ -131,13 +153,11 @@ class MolecularDynamics:
         """Compute so many steps.
 
         Raises:
-            UnstableError: a coordinate is not finite, or an atom flew away.
+            UnstableError: a coordinate is not finite, an atom flew away, or the cell did.
         """
         self._begin()
-        state = self._engine.state
         for _ in range(steps):
             self._engine.step()
-            check_motion(state, self._longest, self._timestep)
             self._measure()
         return self
 
@@ -177,6 +197,7 @@ class MolecularDynamics:
             energy=float(evaluation.energy[0]),
             energy_kinetic=float(kinetic_energy(state.velocities, engine.masses)[0]),
             temperature=float(engine.temperature()[0]),
+            cell=None if state.cells is None else state.cells[0].copy(),
         )
 
     def __repr__(self) -> str:
@@ -203,25 +224,32 @@ def _start_velocities(
 
 
 def _integrator(
+    potential: Moves,
     system: System,
-    ensemble: str,
+    asked: Ensemble,
     timestep: float,
     temperature: float | None,
-    friction: float | None,
     seed: int,
 ) -> Integrator:
-    if ensemble == "nve":
-        return VelocityVerlet(system.masses, timestep=timestep)
-    if ensemble != "langevin":
-        raise FluxError(f"ensemble {ensemble!r} is not available; use 'nve' or 'langevin'")
-    if temperature is None or friction is None:
-        raise FluxError("ensemble 'langevin' needs temperature= (K) and friction= (1/fs)")
-    return Langevin(
+    if asked.name != "nve" and temperature is None:
+        raise FluxError(f"ensemble {asked.name!r} needs temperature= (K)")
+    try:
+        asked.check()
+    except ValueError as error:
+        raise FluxError(str(error)) from None
+    if asked.changes_cell and not system.pbc.all():
+        raise FluxError("ensemble 'npt' needs a system that is periodic in all directions")
+    if asked.changes_cell and asked.compressibility is None:
+        pace = static_compressibility(potential.batch([system]), system)
+        asked = replace(asked, compressibility=pace)
+    return integrator(
+        asked,
         system.masses,
         timestep=timestep,
-        temperature=temperature,
-        friction=friction,
-        streams=Langevin.streams(seed, 0, [0]),
+        temperature=temperature or 0.0,
+        seed=seed,
+        stage=0,
+        replicas=[0],
     )
 
 
@@ -243,6 +271,10 @@ def _checked(writer: Writer | None, system: System) -> Writer | None:
             f"the writer wants {', '.join(sorted(unknown))}; the dynamics measures "
             f"{', '.join(sorted(MEASURED))}"
         )
-    if "stress" in asked and np.isnan(system.volume):
-        raise SchemaError("the writer wants stress; without a cell there is no volume")
+    lacking = asked & {"stress", "volume", "pressure", "cell"}
+    if lacking and np.isnan(system.volume):
+        raise SchemaError(
+            f"the writer wants {', '.join(sorted(lacking))}; without a cell there is no "
+            "volume"
+        )
     return writer

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Purpose", "key", "normals", "philox"]
 
-Purpose = Literal["velocities", "langevin"]
+Purpose = Literal["velocities", "langevin", "csvr", "volume"]
 
 MULTIPLIER_0, MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 WEYL_0, WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)

@@ -9,6 +9,8 @@ m          ``masses``             ``(n,)``, amu
 E_kin      ``kinetic_energy``     ``(replicas,)``, eV
 g          ``freedom``            number of degrees of freedom
 Q          ``heat``               ``(replicas,)``, eV taken from a thermostat so far
+h          ``cells``              ``(replicas, 3, 3)``, rows, Å; None for a cluster
+V          ``volumes``            ``(replicas,)``, Å³
 ========== ====================== ============================================
 
 Everything is float64. Sums run over atoms in their order, one replica after another, so
@@ -33,6 +35,7 @@ __all__ = [
     "kinetic_energy",
     "remove_momentum",
     "temperature",
+    "volumes",
 ]
 
 Floats = NDArray[np.float64]
@@ -46,19 +49,29 @@ class State:
         step: number of the last completed step of this stage.
         positions: shape ``(replicas, n, 3)``, Å, unwrapped.
         velocities: shape ``(replicas, n, 3)``, Å/fs, at the same time as the positions.
-        heat: shape ``(replicas,)``, eV received from a thermostat since step 0.
+        heat: shape ``(replicas,)``, eV received from thermostat and barostat since step 0.
+        cells: shape ``(replicas, 3, 3)``, Å, lattice vectors as rows; None: those of the
+            system, or none.
     """
 
     step: int
     positions: Floats
     velocities: Floats
     heat: Floats
+    cells: Floats | None = None
 
     @classmethod
-    def at_rest(cls, positions: Floats, velocities: Floats, step: int = 0) -> "State":
+    def at_rest(
+        cls,
+        positions: Floats,
+        velocities: Floats,
+        step: int = 0,
+        cells: Floats | None = None,
+    ) -> "State":
         """Copy positions and velocities, each ``(replicas, n, 3)``; no heat so far."""
         r, v = np.array(positions, dtype=np.float64), np.array(velocities, dtype=np.float64)
-        return cls(step, r, v, np.zeros(len(r)))
+        h = None if cells is None else np.array(cells, dtype=np.float64)
+        return cls(step, r, v, np.zeros(len(r)), h)
 
     @property
     def replicas(self) -> int:
@@ -82,6 +95,15 @@ def kinetic_energy(velocities: Floats, masses: Floats) -> Floats:
     _kinetic(velocities, masses, out)
     out *= 0.5 * KINETIC
     return out
+
+
+def volumes(cells: Floats) -> Floats:
+    """Return shape ``(replicas,)``: Å³, from lattice vectors ``(replicas, 3, 3)``."""
+    a, b, c = cells[:, 0], cells[:, 1], cells[:, 2]
+    x = b[:, 1] * c[:, 2] - b[:, 2] * c[:, 1]
+    y = b[:, 2] * c[:, 0] - b[:, 0] * c[:, 2]
+    z = b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]
+    return np.asarray(np.abs((a[:, 0] * x + a[:, 1] * y) + a[:, 2] * z))
 
 
 def degrees_of_freedom(n_atoms: int, *, momentum_conserved: bool) -> int:

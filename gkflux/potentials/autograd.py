@@ -22,6 +22,7 @@ from gkflux.potentials.base import (
     Statistics,
     check_elements,
 )
+from gkflux.potentials.skin import cells_of
 from gkflux.system import System
 
 __all__ = ["PROPERTIES", "AutogradBatch", "derivatives", "evaluate", "result"]
@@ -71,10 +72,12 @@ class AutogradBatch:
         self.systems = list(systems)
         self.statistics = Statistics()
         self._positions: Floats | None = None
+        self._cells = cells_of(systems)
 
-    def forces(self, positions: Floats) -> Evaluation:
+    def forces(self, positions: Floats, cells: Floats | None = None) -> Evaluation:
         """Evaluate every replica; see `Batch.forces`."""
         self._positions = np.array(positions, dtype=np.float64)
+        self._cells = cells_of(self.systems, cells)
         self._energies, forces, virial = map(
             np.stack, zip(*(self._one(r) for r in range(len(self.systems))), strict=True)
         )
@@ -84,11 +87,11 @@ class AutogradBatch:
 
     def _one(self, r: int) -> tuple[Floats, Floats, Floats]:
         assert self._positions is not None
-        system, points = self.systems[r], self._positions[r]
-        edges = neighbor_list(points, system.cell, system.pbc, self.potential.cutoff)
+        system, points, cell = self.systems[r], self._positions[r], self._cells[r]
+        edges = neighbor_list(points, cell, system.pbc, self.potential.cutoff)
         self.statistics.rebuilds += 1
         self.statistics.edges = len(edges)
-        d = edge_vectors(points, system.cell, edges)
+        d = edge_vectors(points, cell, edges)
         return _evaluate(self.potential, system.numbers, d, edges)
 
     def heat_flux(
@@ -107,7 +110,7 @@ class AutogradBatch:
         found = [
             fluxes(
                 self.potential,
-                system.moved(self._positions[r]),
+                system.moved(self._positions[r], self._cells[r]),
                 velocities[r],
                 formulation=formulation,
                 lattice=lattice,

@@ -107,8 +107,13 @@ class Batch(Protocol):
         """Counters, for logs and tests."""
         ...
 
-    def forces(self, positions: Floats) -> Evaluation:
+    def forces(self, positions: Floats, cells: Floats | None = None) -> Evaluation:
         """Energies and forces at positions of shape ``(R, n, 3)``, Å, unwrapped.
+
+        Args:
+            positions: of the replicas.
+            cells: ``(R, 3, 3)``, Å, of this call and the flux after it; None: those that
+                the systems came with.
 
         Raises:
             FluxError: positions that are not finite.

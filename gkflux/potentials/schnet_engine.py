@@ -44,7 +44,6 @@ class SchNetBatch:
         self.weights = weights
         self.n, self.replicas = systems[0].n_atoms, len(systems)
         self.padded = -(-self.n // BLOCK) * BLOCK
-        self._systems = list(systems)
         self._lists = SkinLists(systems, weights.cutoff, skin)
         self._threads, self._flux_threads = ThreadChoice(), ThreadChoice()
         self._calls = 0
@@ -81,14 +80,14 @@ class SchNetBatch:
         edges = 0 if self._geometry is None else len(self._geometry.other)
         return Statistics(self._calls, self._lists.rebuilds, self._lists.skin, edges)
 
-    def forces(self, positions: Floats) -> Evaluation:
+    def forces(self, positions: Floats, cells: Floats | None = None) -> Evaluation:
         """See `Batch.forces`."""
         if positions.shape != (self.replicas, self.n, 3):
             raise FluxError(
                 f"positions have shape {positions.shape}, this batch is for "
                 f"{(self.replicas, self.n, 3)}"
             )
-        g = self._update(positions)
+        g = self._update(positions, cells)
         with self._threads.timed():
             self._passes(g)
         self._calls += 1
@@ -109,11 +108,25 @@ class SchNetBatch:
         self._backward(g)
         kernels.collect(g, self._forces, self._virials)
 
-    def _update(self, positions: Floats) -> Geometry:
+    def _update(self, positions: Floats, cells: Floats | None) -> Geometry:
         self._rows(self._positions)[:] = positions
-        if self._lists.update(positions) or self._geometry is None:
+        before = self._lists.cells
+        if self._lists.update(positions, cells) or self._geometry is None:
             self._geometry = self._join()
+        else:
+            self._shift(self._geometry, before)
         return self._geometry
+
+    def _shift(self, g: Geometry, before: list[Floats | None]) -> None:
+        """Take up the cells of those replicas whose cell is another one than before."""
+        start = 0
+        for edges, old, cell in zip(
+            self._lists.edges, before, self._lists.cells, strict=True
+        ):
+            end = start + len(edges)
+            if cell is not old and not np.array_equal(cell, old):
+                g.shift[start:end] = edges.vectors(cell)
+            start = end
 
     def _rows(self, array: Floats) -> Floats:
         """Rows of atoms, without the padding, by replica."""
@@ -219,7 +232,7 @@ class SchNetBatch:
             other.append(edges.other + first)
             species.append(self._species[edges.other])
             reverse.append(reverse_edges(edges) + start)
-            shift.append(edges.vectors(self._systems[r].cell))
+            shift.append(edges.vectors(self._lists.cells[r]))
         n = int(offsets[-1])
         return Geometry(
             row,

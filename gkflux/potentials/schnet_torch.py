@@ -84,18 +84,18 @@ class TorchBatch:
         return Statistics(self._calls, self._lists.rebuilds, self._lists.skin, edges)
 
     @torch.no_grad()
-    def forces(self, positions: Floats) -> Evaluation:
+    def forces(self, positions: Floats, cells: Floats | None = None) -> Evaluation:
         """See `Batch.forces`."""
         expected = (len(self._systems), self._systems[0].n_atoms, 3)
         if positions.shape != expected:
             raise FluxError(
                 f"positions have shape {positions.shape}, this batch is for {expected}"
             )
-        self._lists.update(positions)
+        self._lists.update(positions, cells)
         self._kept.clear()
         energies, forces, virials = [], [], []
         for r, edges in enumerate(self._lists.edges):
-            graph = self._graph(positions[r], edges, self._systems[r].cell)
+            graph = self._graph(positions[r], edges, self._lists.cells[r])
             u, kept = self._one(graph)
             self._kept.append(kept)
             energies.append(u)

@@ -259,11 +259,11 @@ def trajectory(system: System, steps: int) -> tuple[Array, Array, Array]:
     remove_momentum(state.velocities, masses)
     verlet, batch = VelocityVerlet(masses, timestep=8.0), engine._batch
     found: list[list[Array]] = []
-    forces = engine.evaluation.forces
+    now = engine.evaluation
     for step in range(steps):
-        verlet.first(state, forces)
-        forces = batch.forces(state.positions).forces
-        verlet.second(state, forces)
+        verlet.first(state, now)
+        now = batch.forces(state.positions)
+        verlet.second(state, now)
         if step % 4 == 0:
             both = batch.heat_flux(state.velocities, lattice=sites)
             local = batch.heat_flux(state.velocities, formulation="local")

@@ -9,6 +9,7 @@ from gkflux.dynamics.state import Floats
 from gkflux.potentials.base import Evaluation, FluxResult, Statistics
 from gkflux.system import System
 
+SIDE = 10.0
 SITES = np.array([[0.0, 0, 0], [2, 0.1, 0], [0.2, 2, 0.3], [2, 2, 2]])
 
 
@@ -20,8 +21,10 @@ class HarmonicBatch:
         self.springs, self.sites, self._quartic = springs, sites, quartic
         self._energies = np.empty(0)
 
-    def forces(self, positions: Floats) -> Evaluation:
-        d = positions - self.sites
+    def forces(self, positions: Floats, cells: Floats | None = None) -> Evaluation:
+        """Sites are fixed fractions of a cell that is a cube, 10 Å where none is given."""
+        side = 1.0 if cells is None else cells[:, 0, 0, None, None] / SIDE
+        d = positions - self.sites * side
         square = (d * d).sum(axis=2)
         spring = self.springs
         self._energies = 0.5 * spring * square + 0.25 * self._quartic * square**2
@@ -66,6 +69,6 @@ def oscillators(n: int = 4) -> System:
         positions=np.resize(SITES, (n, 3)),
         numbers=[18] * n,
         masses=[40.0] * n,
-        cell=np.eye(3) * 10,
+        cell=np.eye(3) * SIDE,
         pbc=True,
     )
