@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from gkflux.dynamics import MolecularDynamics as MolecularDynamics
     from gkflux.errors import FluxError as FluxError
     from gkflux.errors import GkfluxWarning as GkfluxWarning
+    from gkflux.flux import heat_between as heat_between
     from gkflux.flux import heat_flux as heat_flux
+    from gkflux.flux import heat_flux_virials as heat_flux_virials
     from gkflux.neighbors import neighbor_list as neighbor_list
     from gkflux.potentials.load import convert_model as convert_model
     from gkflux.potentials.load import load_potential as load_potential
@@ -30,7 +32,9 @@ _HOMES = {
     "TorchPotential": "gkflux.potentials.torch_potential",
     "check_gathers": "gkflux.potentials.torch_potential",
     "convert_model": "gkflux.potentials.load",
+    "heat_between": "gkflux.flux",
     "heat_flux": "gkflux.flux",
+    "heat_flux_virials": "gkflux.flux",
     "kappa": "gkflux.conductivity",
     "load_potential": "gkflux.potentials.load",
     "neighbor_list": "gkflux.neighbors",

@@ -15,7 +15,7 @@ epochs, files    the one writer thread; files of a batch
 folder           whether what is there is this run
 recovery         where a killed batch begins; checkpoint: what a state is
 replicas         where replicas start
-guards           what stops a run that went wrong
+guards, balance  what stops a run that went wrong
 reporting        what a listener is told (progress); live_kappa
 ================ ==================================================================
 """

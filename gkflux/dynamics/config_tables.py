@@ -116,12 +116,15 @@ class FluxConfig(Table):
         gauge: ``lattice`` needs ``system.lattice`` and is the default with it; else
             ``none``.
         convective: add sum E_i v_i in gauge ``none``; the lattice gauge has no such term.
+        check_balance: compare the power along the edges with what the energy of every atom
+            changes by, at some of the samples, and stop where they differ.
     """
 
     every: Count = 2
     formulation: Literal["semilocal", "local"] = "semilocal"
     gauge: Literal["lattice", "none"] | None = None
     convective: bool = True
+    check_balance: bool = False
 
 
 class StartsConfig(Table):

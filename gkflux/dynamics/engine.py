@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gkflux.dynamics.balance import BalanceCheck
 from gkflux.dynamics.cell_guards import CellError, check_cells
 from gkflux.dynamics.cell_rescaling import CellStepError
 from gkflux.dynamics.guards import check_motion
@@ -59,12 +60,14 @@ class Flux:
         gauge: ``none`` or ``lattice``.
         convective: whether sum E_i v_i is part of it (never in the lattice gauge).
         lattice: shape ``(n, 3)``, Å, next to the atoms, in the gauge ``lattice``.
+        check_balance: whether to check the power balance of some samples.
     """
 
     formulation: str = "semilocal"
     gauge: str = "none"
     convective: bool = True
     lattice: Floats | None = None
+    check_balance: bool = False
 
 
 class Engine:
@@ -116,6 +119,9 @@ class Engine:
         ]
         self._batch: Batch = potential.batch(systems)
         self._evaluation: Evaluation | None = None
+        self._balance: BalanceCheck | None = None
+        if flux is not None and flux.check_balance:
+            self._balance = BalanceCheck(potential, self._batch, system, self.numbers)
 
     @property
     def evaluation(self) -> Evaluation:
@@ -203,6 +209,8 @@ class Engine:
             lattice=flux.lattice,
             convective=flux.convective,
         )
+        if self._balance is not None:
+            self._balance.look(self.state, self.evaluation.forces)
         return result.plain if result.lattice is None else result.lattice
 
     def temperature(self) -> Floats:

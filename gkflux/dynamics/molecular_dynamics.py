@@ -90,6 +90,7 @@ class MolecularDynamics:
         formulation: str = "semilocal",
         gauge: Literal["none", "lattice"] = "none",
         convective: bool = True,
+        check_balance: bool = False,
         lattice: System | ArrayLike | None = None,
         writer: Writer | None = None,
     ) -> None:
@@ -117,6 +118,7 @@ class MolecularDynamics:
             formulation: ``semilocal`` (exact) or ``local``.
             gauge: ``lattice`` needs `lattice`.
             convective: add sum E_i v_i in the gauge ``none``.
+            check_balance: check the power balance of some samples (``dynamics/balance``).
             lattice: equilibrium positions of the same atoms in the same cell.
             writer: gets every field that is due, from step 0 on.
 
@@ -139,7 +141,8 @@ class MolecularDynamics:
         if asked.changes_cell and gauge == "lattice":
             raise FluxError("gauge 'lattice' has no meaning while the cell changes (npt)")
         sites = _sites(system, gauge, lattice)
-        flux = Flux(formulation, gauge, convective and gauge == "none", sites)
+        own = convective and gauge == "none"
+        flux = Flux(formulation, gauge, own, sites, check_balance)
         self.system, self.heat_flux = system, None
         self._timestep = timestep
         self._flux_every, self._writer = heat_flux_every, _checked(writer, system)
@@ -154,6 +157,7 @@ class MolecularDynamics:
 
         Raises:
             UnstableError: a coordinate is not finite, an atom flew away, or the cell did.
+            BalanceError: `check_balance` was asked for, and the flux is wrong.
         """
         self._begin()
         for _ in range(steps):

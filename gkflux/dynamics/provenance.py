@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 Settings = dict[str, Any]
+BESIDE = frozenset({"check_balance"})
+"""Keys of a stage that decide no number: a restart may change them."""
 PACKAGES = ("stepson", "numpy", "torch", "numba", "vesin", "blosc2", "ase")
 
 
@@ -95,6 +97,8 @@ def _flat(prefix: str, table: Mapping[str, Any]) -> Settings:
     found: Settings = {}
     for key, value in table.items():
         name = f"{prefix}.{key}"
+        if key in BESIDE:
+            continue
         found.update(_flat(name, value) if isinstance(value, Mapping) else {name: value})
     return found
 

@@ -209,7 +209,7 @@ def stage_flux(
     """Return which flux a stage computes; None without ``heat_flux``.
 
     Raises:
-        ConfigError: the system is a cluster.
+        ConfigError: the system is a cluster; a balance is asked for that cannot be.
     """
     flux = stage.heat_flux
     if "stress" in stage.record.fields and np.isnan(ingredients.system.volume):
@@ -225,7 +225,15 @@ def stage_flux(
             "directions",
             config.path,
         )
+    layers, check = ingredients.potential.layers, flux.check_balance
+    if check and flux.formulation == "local" and layers > 1:
+        raise ConfigError(
+            f"stage {stage.name!r}: heat_flux.formulation = 'local' leaves out the power "
+            f"that messages of {layers} interaction layers carry, so that no atom "
+            "balances; remove check_balance, or use 'semilocal'",
+            config.path,
+        )
     gauge = flux.gauge or ("none" if ingredients.lattice is None else "lattice")
     if gauge == "lattice":
-        return Flux(flux.formulation, gauge, False, ingredients.lattice)
-    return Flux(flux.formulation, gauge, flux.convective, None)
+        return Flux(flux.formulation, gauge, False, ingredients.lattice, check)
+    return Flux(flux.formulation, gauge, flux.convective, None, check)

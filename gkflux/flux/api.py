@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from gkflux.errors import FluxError
 from gkflux.flux.convective import convective_flux
 from gkflux.flux.gauge import fit_lattice
+from gkflux.flux.graph import checked_velocities
 from gkflux.flux.local import local_power, warn_if_wrong
 from gkflux.flux.references import hardy_flux, unfolded_flux
 from gkflux.flux.semilocal import EdgePowers, edge_powers
@@ -70,7 +71,7 @@ def heat_flux(
     Warns:
         GkfluxWarning: ``local`` was asked for where it is wrong.
     """
-    v = _velocities(system, velocities)
+    v = checked_velocities(system, velocities)
     _check_words(formulation, gauge, lattice)
     sites = fit_lattice(system, lattice) if lattice is not None else None
     if formulation == "hardy":
@@ -125,21 +126,6 @@ def fluxes(
 def _site_vectors(system: System, lattice: ArrayLike, powers: EdgePowers) -> Array:
     sites = np.asarray(lattice, dtype=np.float64)
     return edge_vectors(sites, system.cell, powers.graph.edges)
-
-
-def _velocities(system: System, velocities: ArrayLike | None) -> Array:
-    given = system.velocities if velocities is None else velocities
-    if given is None:
-        raise FluxError("the heat flux needs velocities: give velocities=, in Å/fs")
-    v = np.asarray(given, dtype=np.float64)
-    if v.shape != system.positions.shape:
-        raise FluxError(
-            f"velocities have shape {v.shape}, expected {system.positions.shape}: "
-            "one row an atom"
-        )
-    if not np.isfinite(v).all():
-        raise FluxError("velocities hold values that are not finite")
-    return v
 
 
 def _check_words(formulation: str, gauge: str, lattice: object) -> None:

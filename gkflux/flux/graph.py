@@ -16,14 +16,23 @@ from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from gkflux.errors import FluxError
 from gkflux.neighbors import Edges, edge_vectors, neighbor_list
 from gkflux.potentials.base import Gather, Potential, check_elements
 from gkflux.system import System
 
-__all__ = ["Graph", "Taps", "evaluate", "scatter_rows", "tangents", "to_numpy"]
+__all__ = [
+    "Graph",
+    "Taps",
+    "checked_velocities",
+    "evaluate",
+    "scatter_rows",
+    "tangents",
+    "to_numpy",
+]
 
 T = TypeVar("T")
 
@@ -68,6 +77,26 @@ class Graph(NamedTuple):
         check_elements(potential.elements, system.numbers)
         tensors = (np.array(system.numbers), d, edges.centre, edges.other)
         return cls(edges, *(torch.from_numpy(a).to(_device(potential)) for a in tensors))
+
+
+def checked_velocities(system: System, velocities: ArrayLike | None) -> NDArray[np.float64]:
+    """Velocities ``(n, 3)``, Å/fs: those given, else the system's.
+
+    Raises:
+        FluxError: there are none, of another shape, or not finite.
+    """
+    given = system.velocities if velocities is None else velocities
+    if given is None:
+        raise FluxError("the heat flux needs velocities: give velocities=, in Å/fs")
+    v = np.asarray(given, dtype=np.float64)
+    if v.shape != system.positions.shape:
+        raise FluxError(
+            f"velocities have shape {v.shape}, expected {system.positions.shape}: "
+            "one row an atom"
+        )
+    if not np.isfinite(v).all():
+        raise FluxError("velocities hold values that are not finite")
+    return v
 
 
 def evaluate(potential: Potential, graph: Graph, d: Tensor, gather: Gather) -> Tensor:

@@ -126,7 +126,8 @@ def edge_powers(potential: Potential, system: System, velocities: ArrayLike) -> 
     rates, moving = _forward(potential, graph, v[graph.other] - v[graph.centre])
     power = (gradient * v[graph.other]).sum(1)
     for cotangent, tangent in zip(cotangents, moving, strict=True):
-        power = power + (cotangent.double() * tangent.double()).flatten(1).sum(1)
+        flow = cotangent.double() * tangent.double()
+        power = power + (flow.flatten(1).sum(1) if flow.dim() > 1 else flow)
     forces = scatter_rows(gradient, graph.centre, graph.n_atoms)
     forces = forces - scatter_rows(gradient, graph.other, graph.n_atoms)
     results = (energies, rates, forces, gradient, power)

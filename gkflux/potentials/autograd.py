@@ -15,6 +15,7 @@ from gkflux.errors import FluxError
 from gkflux.neighbors import Edges, edge_vectors, neighbor_list
 from gkflux.potentials.base import (
     Batch,
+    Books,
     Evaluation,
     FluxResult,
     Potential,
@@ -22,6 +23,7 @@ from gkflux.potentials.base import (
     Statistics,
     check_elements,
 )
+from gkflux.potentials.flux_parts import books_of
 from gkflux.potentials.skin import cells_of
 from gkflux.system import System
 
@@ -73,6 +75,7 @@ class AutogradBatch:
         self.statistics = Statistics()
         self._positions: Floats | None = None
         self._cells = cells_of(systems)
+        self._asked: tuple[Floats, str] | None = None
 
     def forces(self, positions: Floats, cells: Floats | None = None) -> Evaluation:
         """Evaluate every replica; see `Batch.forces`."""
@@ -107,6 +110,7 @@ class AutogradBatch:
 
         if self._positions is None:
             raise FluxError("heat_flux() uses the features of forces(): call that first")
+        self._asked = np.array(velocities, dtype=np.float64), formulation
         found = [
             fluxes(
                 self.potential,
@@ -120,6 +124,22 @@ class AutogradBatch:
         ]
         plain, sites = (np.array(column) for column in zip(*found, strict=True))
         return FluxResult(plain, None if lattice is None else sites)
+
+    def books(self) -> Books:
+        """See `KeepsBooks.books`; computed again, in the same way."""
+        from gkflux.flux import edge_powers, local_power
+
+        if self._positions is None or self._asked is None:
+            raise FluxError("books() are those of a heat_flux(): call that first")
+        velocities, formulation = self._asked
+        found = []
+        for r, system in enumerate(self.systems):
+            moved = system.moved(self._positions[r], self._cells[r])
+            powers = edge_powers(self.potential, moved, velocities[r])
+            power = local_power(powers) if formulation == "local" else powers.power
+            edges = powers.graph.edges
+            found.append(books_of(power, edges.centre, edges.other, system.n_atoms))
+        return Books(*(np.stack(column) for column in zip(*found, strict=True)))
 
 
 def check_replicas(systems: Sequence[System]) -> None:

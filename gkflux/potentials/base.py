@@ -21,9 +21,11 @@ from gkflux.system import System
 
 __all__ = [
     "Batch",
+    "Books",
     "Evaluation",
     "FluxResult",
     "Gather",
+    "KeepsBooks",
     "Potential",
     "Result",
     "Statistics",
@@ -66,6 +68,17 @@ class FluxResult(NamedTuple):
     plain: Floats
     lattice: Floats | None
     power: Floats | None = None
+
+
+class Books(NamedTuple):
+    """What the edges of R replicas carried in a heat flux; eV/fs.
+
+    ``gain``: ``(R, n)``: sum of P_e over the edges of an atom, less what it gave to others.
+    ``size``: ``(R, n)``: sum of abs(P_e) over its edges: what ``gain`` is rounded against.
+    """
+
+    gain: Floats
+    size: Floats
 
 
 @dataclass(frozen=True)
@@ -137,6 +150,15 @@ class Batch(Protocol):
             lattice: ``(n, 3)``, Å: equilibrium positions next to their atoms.
             convective: add sum_i (m v^2 / 2 + U_i - u_s) v_i to the plain flux.
         """
+        ...
+
+
+@runtime_checkable
+class KeepsBooks(Protocol):
+    """A `Batch` that can tell what its edges carried: ``check_balance`` needs it."""
+
+    def books(self) -> Books:
+        """The books of the last `heat_flux` call, from the powers it has used."""
         ...
 
 

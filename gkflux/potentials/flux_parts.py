@@ -4,9 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gkflux.errors import FluxError
+from gkflux.potentials.base import Books
 from stepson.units import KINETIC
 
-__all__ = ["FORMULATIONS", "check_formulation", "convective_flux", "total"]
+__all__ = ["FORMULATIONS", "books_of", "check_formulation", "convective_flux", "total"]
 
 Floats = NDArray[np.float64]
 
@@ -25,6 +26,17 @@ def check_formulation(name: str) -> bool:
             "references are in gkflux.heat_flux"
         )
     return name == "semilocal"
+
+
+def books_of(
+    power: Floats, centre: NDArray[np.integer], other: NDArray[np.integer], n_atoms: int
+) -> Books:
+    """Add up P_e, shape ``(E,)``, eV/fs, by atom: shapes ``(n,)``."""
+    inwards, outwards, size = (
+        np.asarray(np.bincount(ends, values, n_atoms), dtype=np.float64)
+        for ends, values in ((centre, power), (other, power), (centre, np.abs(power)))
+    )
+    return Books(inwards - outwards, size)
 
 
 def convective_flux(masses: Floats, energies: Floats, velocities: Floats) -> Floats:

@@ -14,8 +14,13 @@ from numpy.typing import NDArray
 
 from gkflux.errors import FluxError
 from gkflux.potentials import schnet_kernels as kernels
-from gkflux.potentials.base import Evaluation, FluxResult, Statistics
-from gkflux.potentials.flux_parts import check_formulation, convective_flux, total
+from gkflux.potentials.base import Books, Evaluation, FluxResult, Statistics
+from gkflux.potentials.flux_parts import (
+    books_of,
+    check_formulation,
+    convective_flux,
+    total,
+)
 from gkflux.potentials.schnet_rows import Geometry
 from gkflux.potentials.schnet_vector import BLOCK
 from gkflux.potentials.schnet_weights import Weights
@@ -73,6 +78,7 @@ class SchNetBatch:
         self._fluxes = np.zeros((rows, 2, 3))
         self._energies: Floats | None = None
         self._geometry: Geometry | None = None
+        self._messages = False
 
     @property
     def statistics(self) -> Statistics:
@@ -186,6 +192,7 @@ class SchNetBatch:
         if self._geometry is None or self._energies is None:
             raise FluxError("heat_flux() uses the features of forces(): call that first")
         messages = check_formulation(formulation) and len(self.weights.layers) > 1
+        self._messages = messages
         self._rows(self._velocities)[:] = velocities
         self._rows(self._lattice)[:] = 0.0 if lattice is None else lattice
         with self._flux_threads.timed():
@@ -199,6 +206,18 @@ class SchNetBatch:
             energies = self._energies - self._references
             plain = plain + convective_flux(self._masses, energies, velocities)
         return FluxResult(plain, None if lattice is None else gauged)
+
+    def books(self) -> Books:
+        """See `KeepsBooks.books`; added up in float64."""
+        g = self._geometry
+        if g is None:
+            raise FluxError("books() are those of a heat_flux(): call that first")
+        speed = np.einsum("ea,ea->e", g.unit, self._velocities[g.other])
+        power = g.gradient * speed + (g.power if self._messages else 0.0)
+        power[g.interval < 0] = 0.0
+        centre = np.repeat(np.arange(g.row.size - 1), np.diff(g.row))
+        found = books_of(power, centre, g.other, g.row.size - 1)
+        return Books(*(self._rows(column).copy() for column in found))
 
     def _tangent(self, g: Geometry) -> None:
         layers = self.weights.layers

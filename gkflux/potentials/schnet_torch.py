@@ -19,8 +19,13 @@ from torch.nn.functional import linear
 
 from gkflux.errors import FluxError
 from gkflux.neighbors import Edges
-from gkflux.potentials.base import Evaluation, FluxResult, Statistics
-from gkflux.potentials.flux_parts import check_formulation, convective_flux, total
+from gkflux.potentials.base import Books, Evaluation, FluxResult, Statistics
+from gkflux.potentials.flux_parts import (
+    books_of,
+    check_formulation,
+    convective_flux,
+    total,
+)
 from gkflux.potentials.schnet import Interaction, SchNet, ssp
 from gkflux.potentials.schnet_tables import softplus_slope, values_and_slopes
 from gkflux.potentials.skin import SkinLists
@@ -74,6 +79,7 @@ class TorchBatch:
         self._references = network.references(self._numbers)
         self._masses = np.stack([system.masses for system in systems])
         self._kept: list[_Kept] = []
+        self._powers: list[Tensor] = []
         self._energies: Floats = np.zeros((0, 0))
         self._calls = 0
 
@@ -179,6 +185,7 @@ class TorchBatch:
         messages = check_formulation(formulation)
         sites = np.zeros_like(velocities[0]) if lattice is None else np.array(lattice)
         lattice_sites = torch.tensor(sites, device=self._device)
+        self._powers.clear()
         plain, gauged = [], []
         for r, kept in enumerate(self._kept):
             v = torch.tensor(velocities[r], device=self._device)
@@ -186,6 +193,7 @@ class TorchBatch:
             power = kept.gradient.double() * (g.u.double() * v[g.other]).sum(1)
             if messages:
                 power += self._message_power(kept, v).double()
+            self._powers.append(power)
             d0 = (lattice_sites[g.other] - lattice_sites[g.centre]) + g.shift
             plain.append(_sum(-g.d.double() * power[:, None], g))
             gauged.append(_sum(-d0 * power[:, None], g))
@@ -194,6 +202,17 @@ class TorchBatch:
             own = self._energies - self._references.cpu().numpy()
             flux = flux + convective_flux(self._masses, own, velocities)
         return FluxResult(flux, None if lattice is None else total(_numpy(gauged)))
+
+    def books(self) -> Books:
+        """See `KeepsBooks.books`."""
+        if not self._powers:
+            raise FluxError("books() are those of a heat_flux(): call that first")
+        found = []
+        for kept, power in zip(self._kept, self._powers, strict=True):
+            each = (power, kept.graph.centre, kept.graph.other)
+            p, centre, other = (values.cpu().numpy() for values in each)
+            found.append(books_of(p, centre, other, len(self._numbers)))
+        return Books(*(np.stack(column) for column in zip(*found, strict=True)))
 
     def _message_power(self, kept: _Kept, v: Tensor) -> Tensor:
         """Sum over layers >= 2 of gbar . xdot, ``(E,)``, eV/fs."""

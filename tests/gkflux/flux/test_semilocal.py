@@ -1,6 +1,7 @@
 """The exact flux against its definition, against the clock, and against symmetry."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,59 @@ def test_forces_are_those_of_the_potential(
     result: Any = potential(system, compute=("energies", "forces"))
     np.testing.assert_allclose(powers.forces, result.forces, rtol=0, atol=1e-12)
     np.testing.assert_allclose(powers.energies, result.energies, rtol=1e-14)
+
+
+def slope(function: Callable[[float], float], h: float) -> float:
+    """Derivative at zero, wrong by h⁴."""
+    near, far = (function(k * h) - function(-k * h) for k in (1, 2))
+    return (8 * near - far) / (12 * h)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_forces_are_slopes_of_the_energy(
+    network: Network, crystal: Crystal, layers: int
+) -> None:
+    potential, system = network(layers), crystal()
+
+    def energy(t: float, atom: int, axis: int) -> float:
+        moved = np.array(system.positions)
+        moved[atom, axis] += t
+        found = potential(system.moved(moved), compute=("energy",)).energy
+        assert found is not None
+        return found
+
+    forces = potential(system).forces
+    assert forces is not None
+    expected = [
+        [-slope(partial(energy, atom=i, axis=a), 2e-3) for a in range(3)] for i in range(6)
+    ]
+    atol = 1e-8 * np.abs(forces).max()
+    np.testing.assert_allclose(forces, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_stress_is_the_slope_of_the_energy_by_strain(
+    network: Network, crystal: Crystal, layers: int
+) -> None:
+    potential, system = network(layers), crystal()
+    cell: Any = system.cell
+
+    def energy(t: float, a: int, b: int) -> float:
+        strain = np.eye(3)
+        strain[a, b] += t
+        strained = system.moved(system.positions @ strain.T, cell @ strain.T)
+        found = potential(strained, compute=("energy",)).energy
+        assert found is not None
+        return found
+
+    stress = potential(system, compute=("stress",)).stress
+    assert stress is not None
+    expected = [
+        [slope(partial(energy, a=a, b=b), 5e-4) for b in range(3)] for a in range(3)
+    ]
+    virial = stress * system.volume
+    atol = 1e-8 * np.abs(virial).max()
+    np.testing.assert_allclose(virial, expected, rtol=0, atol=atol)
 
 
 def test_heat_flux_virials_sum_to_the_stress(network: Network, crystal: Crystal) -> None:
