@@ -9,7 +9,7 @@
 #   make slow    the long suites: crashes, kills, calibration
 #   make crashes ten thousand crashes of a writer, each fully checked (about 20 minutes)
 #   make fuzz    files that lie behind right checksums, for MINUTES (5)
-#   make peer    the tests against other programs: an object store, the Kaitai compiler
+#   make peer    the tests against other programs: an object store, the Kaitai compiler, LAMMPS
 #   make bench   every benchmark, as JSON in benchmarks/results/
 #
 # PYTHON picks the interpreter (3.11 to 3.13), VENV the folder of the environment.
