@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gkflux.errors import FluxError
 
-__all__ = ["Edges", "edge_vectors", "neighbor_list"]
+__all__ = ["Edges", "edge_vectors", "neighbor_list", "refuse_crowd"]
 
 Floats = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ def neighbor_list(
             "positions are not finite; the run has exploded, or the file is wrong"
         )
     box = _box(cell, periodic)
-    _refuse_crowd(len(points), box, periodic, float(cutoff))
+    refuse_crowd(len(points), box, periodic, float(cutoff))
     pairs, shift = _find(points, box, periodic, float(cutoff))
     return _sorted(len(points), pairs, shift)
 
@@ -83,7 +83,7 @@ def edge_vectors(positions: Floats, cell: Floats | None, edges: Edges) -> Floats
     return (positions[edges.other] - positions[edges.centre]) + edges.vectors(cell)
 
 
-def _refuse_crowd(n: int, box: Floats, periodic: NDArray[np.bool_], cutoff: float) -> None:
+def refuse_crowd(n: int, box: Floats, periodic: NDArray[np.bool_], cutoff: float) -> None:
     """Refuse a cell in another unit before its images fill the memory."""
     if not (n and periodic.all()):
         return

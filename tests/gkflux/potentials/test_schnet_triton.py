@@ -1,0 +1,193 @@
+"""The device engine: plain torch and Triton's interpreter against the other engines.
+
+Without a CUDA device Triton's kernels run in its interpreter, which must be chosen before
+Triton is imported; with one they run there. That they compile for a GPU is checked either
+way, by the compiler itself, which needs none.
+"""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from gkflux.errors import FluxError
+from gkflux.potentials.schnet_gpu import DeviceBatch, DeviceSchNet
+from gkflux.potentials.schnet_gpu_torch import TorchPasses
+from gkflux.potentials.schnet_gpu_weights import DeviceWeights
+from gkflux.potentials.schnet_potential import SchNetPotential
+from gkflux.system import System
+from tests.gkflux.potentials.networks import SHAPES, crystal, network
+
+Floats = NDArray[np.float64]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+needs_triton = pytest.mark.skipif(not find_spec("triton"), reason="triton is missing")
+PASSES = ["torch", pytest.param("triton", marks=needs_triton)]
+
+
+def device_batch(
+    kind: str,
+    systems: list[System],
+    shape: dict[str, object],
+    skin: float | None = None,
+) -> DeviceBatch:
+    weights = DeviceWeights.of(network(**shape), DEVICE)
+    if kind == "torch":
+        return DeviceBatch(DeviceSchNet(weights, systems, skin, TorchPasses))
+    from gkflux.potentials.schnet_triton_passes import TritonPasses
+
+    return DeviceBatch(DeviceSchNet(weights, systems, skin, TritonPasses))
+
+
+@pytest.mark.parametrize("kind", PASSES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equals_the_network_in_float64(kind: str, shape: dict[str, object]) -> None:
+    systems, x, v = crystal(2)
+    lattice = x[0] + 0.1
+    fast = device_batch(kind, systems, shape)
+    exact = SchNetPotential(network(**shape), dtype="float64").batch(systems)
+    a, b = fast.forces(x), exact.forces(x)
+    for name, p, q in zip(a._fields, a, b, strict=True):
+        assert p.dtype == np.float64
+        assert p == pytest.approx(q, rel=3e-6, abs=1e-5 * np.abs(q).max()), name
+    for formulation, convective in (("semilocal", True), ("local", False)):
+        ours, theirs = (
+            engine.heat_flux(
+                v, formulation=formulation, lattice=lattice, convective=convective
+            )
+            for engine in (fast, exact)
+        )
+        assert theirs.lattice is not None
+        size = np.abs(theirs.lattice).max()
+        assert ours.plain == pytest.approx(theirs.plain, abs=2e-5 * size)
+        assert ours.lattice == pytest.approx(theirs.lattice, abs=2e-5 * size)
+
+
+@pytest.mark.parametrize("kind", PASSES)
+def test_equals_the_cpu_engine(kind: str) -> None:
+    systems, x, v = crystal(2)
+    ours = device_batch(kind, systems, {"features": 128})
+    theirs = SchNetPotential(network(features=128)).batch(systems)
+    a, b = ours.forces(x), theirs.forces(x)
+    for name, p, q in zip(a._fields, a, b, strict=True):
+        assert p == pytest.approx(q, rel=1e-6, abs=1e-5 * np.abs(q).max()), name
+    p, q = (engine.heat_flux(v).plain for engine in (ours, theirs))
+    assert p == pytest.approx(q, abs=2e-5 * np.abs(q).max())
+
+
+def everything(batch: DeviceBatch, x: Floats, v: Floats) -> list[bytes]:
+    """All that a batch computes, as bytes."""
+    e = batch.forces(x)
+    flux = batch.heat_flux(v, lattice=x[0])
+    return [np.ascontiguousarray(a).tobytes() for a in (*e, flux.plain, flux.lattice)]
+
+
+@pytest.mark.parametrize("kind", PASSES)
+def test_bits_do_not_depend_on_the_list(kind: str) -> None:
+    systems, x, v = crystal()
+    expected = everything(device_batch(kind, systems, {}, 0.0), x, v)
+    batch = device_batch(kind, systems, {}, 2.0)
+    drift = np.random.default_rng(5).uniform(-0.08, 0.08, x.shape)
+    batch.forces(x + drift)  # the list is built elsewhere, and used here
+    assert everything(batch, x, v) == expected
+    assert batch.statistics.rebuilds == 1
+    batch.network.positions.add_(3.0)
+    batch.network.build()
+    assert everything(batch, x, v) == expected
+    assert batch.statistics.rebuilds == 3
+    assert batch.statistics.calls == 3
+    assert batch.statistics.edges > 300
+
+
+@pytest.mark.parametrize("kind", PASSES)
+def test_bits_do_not_depend_on_the_company(kind: str) -> None:
+    systems, x, v = crystal(3)
+    together = device_batch(kind, systems, {})
+    e = together.forces(x)
+    flux = together.heat_flux(v).plain
+    for r in (0, 2) if kind == "torch" else (2,):
+        alone = device_batch(kind, [systems[r]], {})
+        mine = alone.forces(x[r : r + 1])
+        for name, a, b in zip(e._fields, e, mine, strict=True):
+            assert a[r].tobytes() == b[0].tobytes(), name
+        assert flux[r].tobytes() == alone.heat_flux(v[r : r + 1]).plain[0].tobytes()
+
+
+@pytest.mark.parametrize("kind", ["torch"])
+def test_another_cell_is_another_system(kind: str) -> None:
+    (system,), x, v = crystal()
+    assert system.cell is not None
+    batch = device_batch(kind, [system], {}, 1.0)
+    batch.forces(x)
+    for scale in (1.01, 0.97, 1.3, 0.75):
+        cell, places = system.cell * scale, x * scale
+        fresh = device_batch(kind, [system.moved(places[0], cell)], {}, 0.0)
+        expected = everything(fresh, places, v)
+        batch.forces(places, cell[None])
+        found = batch.heat_flux(v, lattice=places[0])
+        assert found.lattice is not None
+        assert [found.plain.tobytes(), found.lattice.tobytes()] == expected[-2:], scale
+    assert batch.statistics.rebuilds == 2
+
+
+@pytest.mark.parametrize("kind", PASSES)
+def test_edges_beyond_the_cutoff_add_nothing(kind: str) -> None:
+    far = System(positions=np.diag([0.0, 4.0, 4.2]), numbers=[14, 8, 8])
+    alone = System(positions=[[0, 0, 0]], numbers=[14])
+    a = device_batch(kind, [far], {}, 2.0).forces(far.positions[None])
+    b = device_batch(kind, [alone], {}).forces(alone.positions[None])
+    # torch multiplies one row and three rows in different ways
+    tolerance = 0.0 if kind == "triton" else 1e-7
+    assert a.energies[0, 0] == pytest.approx(b.energies[0, 0], rel=tolerance, abs=0.0)
+    assert not a.forces.any()
+
+
+@pytest.mark.parametrize("kind", PASSES)
+def test_the_force_sums_to_zero(kind: str) -> None:
+    systems, x, _ = crystal()
+    forces = device_batch(kind, systems, {}).forces(x).forces
+    assert np.abs(forces.sum(axis=1)).max() < 1e-12 * np.abs(forces).max() * 9
+
+
+def test_what_cannot_be_done_is_said() -> None:
+    systems, x, v = crystal(2)
+    batch = device_batch("torch", systems, {})
+    with pytest.raises(FluxError, match="call that first"):
+        batch.heat_flux(v)
+    with pytest.raises(FluxError, match="this batch is for"):
+        batch.forces(x[:1])
+    with pytest.raises(FluxError, match="not finite"):
+        batch.forces(np.full_like(x, np.nan))
+    batch.forces(x)
+    with pytest.raises(FluxError, match="not 'hardy'"):
+        batch.heat_flux(v, formulation="hardy")
+
+
+@needs_triton
+def test_every_launch_compiles_for_a_gpu(tmp_path: Path) -> None:
+    """The arguments of every launch of the engine, through Triton's compiler and ptxas."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    script = Path(__file__).with_name("compile_kernels.py")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    compiled = {line.split()[0] for line in lines}
+    assert compiled >= {"place_edges", "convolve", "backward", "collect", "rates", "flux"}
+    assert compiled >= {"dense", "readout", "totals"}
+    for line in lines:
+        # a kernel that keeps what it needs in registers does not spill to memory
+        assert line.endswith("spills 0"), line
