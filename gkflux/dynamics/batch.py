@@ -23,19 +23,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gkflux.dynamics.cell_guards import Escapes
+from gkflux.dynamics.cell_rescaling import cube_root
 from gkflux.dynamics.checkpoint import batch_state, pack
 from gkflux.dynamics.context import first_starts, make_engine
 from gkflux.dynamics.engine import Engine
 from gkflux.dynamics.files import create_file, note_continuation, open_file
 from gkflux.dynamics.guards import Drift, Hops
 from gkflux.dynamics.live_kappa import LiveKappa
+from gkflux.dynamics.mean_volume import mean_volume
 from gkflux.dynamics.loop import Pace, StageLoop
 from gkflux.dynamics.provenance import environment, stage_metadata
 from gkflux.dynamics.recording import Recorder
 from gkflux.dynamics.recovery import Held, Restart, find_restart, sort_into_groups
 from gkflux.dynamics.replicas import Start, Stopped, chain_starts, start_steps
 from gkflux.dynamics.reporting import Reporter
-from gkflux.dynamics.state import State
+from gkflux.dynamics.state import Floats, State
 from gkflux.errors import FluxError
 from stepson import Writer
 
@@ -62,6 +65,7 @@ class BatchRun:
         self.replicas = tuple(replicas)
         self.files = [stage.files[k] for k in self.replicas]
         self._held: list[Held | None] = []
+        self._system, self._flux = stage.system, stage.flux
         self._reporter = stage.reporter(self.replicas)
 
     def compute(self, stop: threading.Event) -> tuple[bool, int]:
@@ -79,6 +83,7 @@ class BatchRun:
             self._open(stack)
             finished = self._advance_all(stack, stop)
             if finished:
+                self._tell_volume()
                 for held in self._held:
                     if held is not None:
                         held.writer.close()
@@ -144,8 +149,10 @@ class BatchRun:
             state, starts = self._begin(restart, numbers, stop)
         except Stopped:
             return False
+        if not self._config.told.changes_cell and state.cells is not None:
+            self._system, self._flux = self._stage.within(state.cells[0])
         engine = make_engine(
-            self._context, self._stage.index, state, numbers, flux=self._stage.flux
+            self._context, self._stage.index, state, numbers, flux=self._flux
         )
         hops, drift = self._hops(len(numbers)), self._drift(numbers)
         first = pack(state, drift, self._config.name, hops)
@@ -170,6 +177,7 @@ class BatchRun:
         state = State.at_rest(
             np.stack([start.positions for start in starts]),
             np.stack([start.velocities for start in starts]),
+            cells=_stacked([start.cell for start in starts]),
         )
         return state, starts
 
@@ -188,9 +196,9 @@ class BatchRun:
             )
             return make_engine(context, index - 1, state, [replica])
 
-        before, masses = context.config.stage[index - 1], self._stage.system.masses
+        before, system = context.config.stage[index - 1], self._stage.system
         return chain_starts(
-            self._config, before, context.folder, masses, earlier, stop, numbers
+            self._config, before, context.folder, system, earlier, stop, numbers
         )
 
     def _create(
@@ -208,10 +216,13 @@ class BatchRun:
             target=stage.target,
         )
         about |= {"replica": self.replicas[place], "start": start.source}
+        about |= self._context.ensemble(stage.index).parameters
+        if self._flux is not None and self._flux.lattice is not None:
+            about["lattice"] = self._flux.lattice
         writer = create_file(
             self.files[place],
             stage.fields(),
-            stage.system,
+            self._system.moved(self._system.positions, start.cell),
             timestep=self._config.timestep,
             metadata=about | self._environment,
             checkpoint=checkpoint,
@@ -235,7 +246,11 @@ class BatchRun:
         n_atoms = self._stage.system.n_atoms
         recorder = Recorder(self._stage.fields(), len(restart.held), n_atoms)
         reporter, pace = self._reporter, self._pace(goal)
-        loop = StageLoop(engine, recorder, restart, drift, reporter, pace, stop, hops)
+        cutoff = self._context.ingredients.potential.cutoff
+        escapes = Escapes.of(self._system, cutoff, engine.numbers)
+        loop = StageLoop(
+            engine, recorder, restart, drift, reporter, pace, stop, hops, escapes
+        )
         first, began = engine.state.step, time.monotonic()
         try:
             return loop.run()
@@ -254,10 +269,9 @@ class BatchRun:
         )
 
     def _hops(self, replicas: int) -> Hops | None:
-        flux = self._stage.flux
-        if flux is None or flux.lattice is None:
+        if self._flux is None or self._flux.lattice is None:
             return None
-        return Hops(self._stage.system, flux.lattice, replicas)
+        return Hops(self._system, self._flux.lattice, replicas)
 
     def _pace(self, goal: int) -> Pace:
         run, index = self._context.config, self._stage.index
@@ -266,7 +280,6 @@ class BatchRun:
             name=self._config.name,
             steps=goal,
             timestep=self._config.timestep,
-            longest=self._context.ingredients.potential.cutoff / 2,
             commit_seconds=run.output.commit_seconds,
             commit_steps=run.output.commit_steps,
             commit_at={
@@ -296,7 +309,7 @@ class BatchRun:
         kappa = reporter.kappa = LiveKappa(
             replicas=len(restart.held),
             timestep=flux.every * self._config.timestep,
-            volume=self._stage.system.volume,
+            volume=self._system.volume,
             temperature=self._stage.target,
         )
         if restart.states is not None and restart.step > 0:
@@ -304,6 +317,20 @@ class BatchRun:
             some = slice(max(0, end - GLANCE), end)
             columns = [h.writer.trajectory()["heat_flux"][some] for h in restart.held]
             kappa.begin(np.stack(columns))
+
+    def _tell_volume(self) -> None:
+        """At the end of a stage at constant pressure: its mean volume, said and kept."""
+        if not self._config.told.changes_cell:
+            return
+        mean = mean_volume(self.files, self._config.steps)
+        for held in self._held:
+            if held is not None:
+                held.writer.note({"mean_volume": mean.facts})
+        scale = cube_root(mean.volume / self._stage.system.volume)
+        self._reporter.say(
+            f"stage {self._config.name}: mean volume {mean}, lattice vectors {scale:.5f} "
+            "times those of the structure"
+        )
 
     def _check_place(self) -> None:
         """A folder may be moved while its files are written: they go with it."""
@@ -313,3 +340,9 @@ class BatchRun:
                 f"{gone[0]} is no longer there, the folder was moved or deleted during the "
                 "run; what was saved is where it is now: go on there with -o"
             )
+
+
+def _stacked(cells: Sequence[Floats | None]) -> Floats | None:
+    """Put the cells of replicas together; None for clusters."""
+    given = [cell for cell in cells if cell is not None]
+    return np.stack(given) if given else None

@@ -90,11 +90,11 @@ class RunConfig(Table):
             )
 
     def _copies_differ(self, stage: StageConfig) -> None:
-        """Check that Newton's equations do not start from the same velocities twice."""
-        if self.system.velocities != "file" or stage.ensemble != "nve":
+        """Check that copies are told apart: neither Newton nor a common factor does it."""
+        if self.system.velocities != "file" or not stage.told.conserves_momentum:
             return
         where = f"stage {stage.name!r}"
-        if stage.replicas > 1:
+        if stage.replicas > 1 and stage.ensemble == "nve":
             raise ValueError(
                 f"{where}: {stage.replicas} replicas from one file would all be equal; use "
                 "velocities = 'draw'"

@@ -73,6 +73,12 @@ class Ensemble:
         """For people."""
         return f"npt at {self.pressure:g} GPa" if self.changes_cell else self.name
 
+    @property
+    def parameters(self) -> dict[str, float]:
+        """Those that it has, by name."""
+        values = {name: getattr(self, name) for name in EXAMPLES}
+        return {name: value for name, value in values.items() if value is not None}
+
     def check(self) -> None:
         """Refuse parameters that are missing, or that have no meaning here.
 

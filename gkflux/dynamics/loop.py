@@ -13,10 +13,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from gkflux.dynamics.balance import BalanceError
+from gkflux.dynamics.cell_guards import Escapes, LostAtomError
 from gkflux.dynamics.checkpoint import Checkpoint, pack
 from gkflux.dynamics.engine import Engine
 from gkflux.dynamics.epochs import EpochThread, Note
-from gkflux.dynamics.guards import Drift, DriftError, Hops, UnstableError, check_motion
+from gkflux.dynamics.guards import Drift, DriftError, Hops, UnstableError
 from gkflux.dynamics.recording import Epoch, Recorder
 from gkflux.dynamics.recovery import Restart
 from gkflux.dynamics.reporting import Reporter
@@ -35,7 +36,6 @@ class Pace:
         name: of the stage.
         steps: its length.
         timestep: fs.
-        longest: distance that no atom may move in one step, Å.
         commit_seconds: wall time between commits.
         commit_steps: steps between commits at most, or None.
         commit_at: steps that must be committed: the next stage starts there.
@@ -44,7 +44,6 @@ class Pace:
     name: str
     steps: int
     timestep: float
-    longest: float
     commit_seconds: float = 30.0
     commit_steps: int | None = None
     commit_at: Collection[int] = ()
@@ -63,11 +62,12 @@ class StageLoop:
         pace: Pace,
         stop: threading.Event,
         hops: Hops | None = None,
+        escapes: Escapes | None = None,
     ) -> None:
         """Put the parts together; nothing is computed yet."""
         self._engine, self._recorder, self._restart = engine, recorder, restart
         self._drift, self._reporter, self._pace = drift, reporter, pace
-        self._stop, self._hops = stop, hops
+        self._stop, self._hops, self._escapes = stop, hops, escapes
         self._notes: list[Note] = []
         self._writers = [held.writer for held in restart.held]
         self._numbers = [held.replica for held in restart.held]
@@ -91,12 +91,12 @@ class StageLoop:
         """
         try:
             finished = self._steps()
-        except DriftError:
+        except (DriftError, LostAtomError):
             self._commit_if_allowed()
             self._close()
             raise
-        except (UnstableError, BalanceError):
-            self._keep_good_frames()
+        except (UnstableError, BalanceError) as error:
+            self._keep_good_frames(error.step)
             self._close()
             raise
         except BaseException:
@@ -118,7 +118,6 @@ class StageLoop:
             if stop.is_set():
                 return False
             engine.step()
-            check_motion(state, pace.longest, pace.timestep, self._numbers)
             if due := recorder.due(state.step):
                 self._sample(due)
             if state.step <= self._restart.until:
@@ -146,9 +145,12 @@ class StageLoop:
         warning = self._drift.judge(step)
         if warning is not None:
             self._reporter.say(warning)
+        positions = self._engine.state.positions
+        for line in () if self._escapes is None else self._escapes.look(step, positions):
+            self._reporter.say(line)
         if self._hops is None:
             return
-        for replica, hop in self._hops.look(step, self._engine.state.positions):
+        for replica, hop in self._hops.look(step, positions):
             self._reporter.say(
                 f"step {step}, replica {self._numbers[replica]}: atom {hop['atom']} has "
                 "left its site; the lattice gauge of the heat flux does not fit any more"
@@ -204,15 +206,15 @@ class StageLoop:
         if self._engine.state.step >= self._restart.until:
             self._commit(time.monotonic())
 
-    def _keep_good_frames(self) -> None:
+    def _keep_good_frames(self, failed: int) -> None:
         """Commit the frames before a failed step; the last checkpoint stays what it was."""
-        if self._engine.state.step <= self._restart.until:
+        if failed <= self._restart.until:
             return
         epoch = self._recorder.take()
         if self._thread is None:
             self._restart.reconcile(epoch, None)
         else:
-            self._thread.submit(self._engine.state.step - 1, epoch, None)
+            self._thread.submit(failed - 1, epoch, None)
 
     def _close(self) -> None:
         if self._thread is not None:

@@ -2,7 +2,8 @@
 
 Every field has one cadence. Per-atom fields (and stress) follow ``record.every``; energy,
 kinetic energy and temperature follow the heat flux where there is one, because Green-Kubo
-needs them with every sample, and ``record.every`` otherwise.
+needs them with every sample, and ``record.every`` otherwise. At constant pressure, volume,
+pressure and cell are stored, too.
 
 An *epoch* is everything between two commits. Samples are kept replica by replica, already
 in the dtype of the file, so that what is handed to the writer is contiguous and final.
@@ -21,7 +22,8 @@ from stepson.schema import Field
 __all__ = ["Epoch", "Recorder", "Samples", "stage_fields"]
 
 Array = NDArray[Any]
-SCALARS = ("energy", "energy_kinetic", "temperature")
+SCALARS = {"energy": "eV", "energy_kinetic": "eV", "temperature": "K"}
+OF_THE_VOLUME = {"volume": "Å³", "pressure": "eV/Å³"}
 VECTORS = {"positions": "Å", "velocities": "Å/fs", "forces": "eV/Å"}
 FIRST_CAPACITY = 64
 
@@ -30,8 +32,8 @@ def stage_fields(stage: StageConfig, *, gauge: str, convective: bool) -> tuple[F
     """Return the fields of a stage's files, small ones first."""
     flux, record = stage.heat_flux, stage.record
     often = record.every if flux is None else flux.every
-    units = {"energy": "eV", "energy_kinetic": "eV", "temperature": "K"}
-    fields = [Field(name, "float64", (), units[name], every=often) for name in SCALARS]
+    scalars = SCALARS | (OF_THE_VOLUME if stage.told.changes_cell else {})
+    fields = [Field(name, "float64", (), u, every=often) for name, u in scalars.items()]
     if flux is not None:
         about: dict[str, str | bool] = {
             "gauge": gauge,
@@ -41,6 +43,8 @@ def stage_fields(stage: StageConfig, *, gauge: str, convective: bool) -> tuple[F
         fields.append(
             Field("heat_flux", "float64", (3,), "eV Å/fs", every=often, attributes=about)
         )
+    if stage.told.changes_cell:
+        fields.append(Field("cell", "float64", (3, 3), "Å", every=record.every))
     if "stress" in record.fields:
         fields.append(Field("stress", "float64", (3, 3), "eV/Å³", every=record.every))
     for name, unit in VECTORS.items():

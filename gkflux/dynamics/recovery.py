@@ -126,12 +126,15 @@ class Restart:
                 "positions": state.positions[k],
                 "velocities": state.velocities[k],
                 "heat": state.heat[k],
+                "cell": None if state.cells is None else state.cells[k],
             }
             if not equal(stored, mine):
                 changed = True
                 state.positions[k] = stored["positions"]
                 state.velocities[k] = stored["velocities"]
                 state.heat[k] = stored["heat"]
+                if state.cells is not None and stored.get("cell") is not None:
+                    state.cells[k] = stored["cell"]
                 self.messages.append(
                     f"replica {held.replica}: step {state.step} came out with other bits "
                     f"than in {held.writer.path}; it goes on from the file: "

@@ -6,6 +6,10 @@ commit steps of that stage, and their checkpoints are found by step. A stage tha
 appended later may ask for other steps: then the state is computed again from the nearest
 checkpoint before it, to the same bits. From a stage of R replicas each goes on from its own
 last state.
+
+After a stage at constant pressure, replicas at constant volume all get its mean cell: that of
+the structure, scaled to the mean volume of the second half of the stage. Positions move with
+the cell. Another stage at constant pressure goes on with the cell of the moment.
 """
 
 import threading
@@ -20,8 +24,11 @@ import numpy as np
 from gkflux.dynamics.checkpoint import Checkpoint, batch_state
 from gkflux.dynamics.config import StageConfig
 from gkflux.dynamics.engine import Engine
-from gkflux.dynamics.state import Floats, State, remove_momentum
+from gkflux.dynamics.cell_rescaling import cube_root
+from gkflux.dynamics.mean_volume import mean_volume
+from gkflux.dynamics.state import Floats, State, remove_momentum, volumes
 from gkflux.errors import FluxError
+from gkflux.system import System
 from stepson import Trajectory
 from stepson import open as open_son
 from stepson.errors import FormatError, SchemaError
@@ -78,7 +85,7 @@ def chain_starts(
     stage: StageConfig,
     before: StageConfig,
     folder: Path,
-    masses: Floats,
+    system: System,
     engine_at: EngineAt,
     stop: threading.Event,
     replicas: Sequence[int],
@@ -89,7 +96,7 @@ def chain_starts(
         stage: the one that starts.
         before: the one that is finished.
         folder: of the run.
-        masses: shape ``(n,)``, amu.
+        system: the structure of the run.
         engine_at: an engine of the stage before, for the state of one replica of it.
         stop: set it to give up.
         replicas: the numbers of those that are asked for.
@@ -100,6 +107,9 @@ def chain_starts(
     """
     starts = []
     files, steps = files_of(folder, before), start_steps(stage, before)
+    mean = None
+    if before.told.changes_cell and not stage.told.changes_cell:
+        mean = mean_volume(files, before.steps)
     for k in replicas:
         step = steps[k]
         source = k if before.replicas > 1 else 0
@@ -108,10 +118,24 @@ def chain_starts(
             place = str(files[source].relative_to(folder))
             about = {"uuid": trajectory.uuid, "step": step, "file": place}
         velocities = np.array(found["velocities"], dtype=np.float64)
-        if stage.ensemble == "nve":
-            remove_momentum(velocities[None], masses)
-        starts.append(Start(np.array(found["positions"]), velocities, about))
+        if stage.told.conserves_momentum:
+            remove_momentum(velocities[None], system.masses)
+        positions, cell = np.array(found["positions"]), found.get("cell", system.cell)
+        if mean is not None:
+            about["mean_volume"] = mean.facts
+            positions, cell = _resized(positions, np.array(cell), system, mean.volume)
+        starts.append(Start(positions, velocities, about, cell))
     return starts
+
+
+def _resized(
+    positions: Floats, cell: Floats, system: System, volume: float
+) -> tuple[Floats, Floats]:
+    """Return positions and cell at this volume: the cell is the same to the last bit."""
+    assert system.cell is not None
+    own, first = volumes(np.stack([cell, system.cell]))
+    scale, whole = cube_root(volume / own), cube_root(volume / first)
+    return positions * scale, np.asarray(system.cell * whole)
 
 
 def _state_at(
@@ -144,4 +168,9 @@ def _advanced(
             raise Stopped
         engine.step()
     state = engine.state
-    return {**found, "positions": state.positions[0], "velocities": state.velocities[0]}
+    return {
+        **found,
+        "positions": state.positions[0],
+        "velocities": state.velocities[0],
+        "cell": None if state.cells is None else state.cells[0],
+    }

@@ -6,18 +6,23 @@ business of ``batch.py`` and ``cluster.py``.
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 import stepson
 from gkflux.dynamics.batch import BatchRun
 from gkflux.dynamics.config import StageConfig
 from gkflux.dynamics.context import RunContext
+from gkflux.dynamics.engine import Flux
 from gkflux.dynamics.folder import check_stage
 from gkflux.dynamics.provenance import settings
 from gkflux.dynamics.recording import stage_fields
 from gkflux.dynamics.replicas import files_of
 from gkflux.dynamics.reporting import Header, Reporter
 from gkflux.dynamics.setup import stage_flux
-from gkflux.dynamics.state import degrees_of_freedom
+from gkflux.dynamics.state import Floats, degrees_of_freedom
+from gkflux.system import System
 from stepson.lock import forget_dead
 
 __all__ = ["StageRun"]
@@ -55,7 +60,7 @@ class StageRun:
             stage=config.name,
             stage_index=self.index,
             stage_count=len(self.context.config.stage),
-            ensemble=config.ensemble,
+            ensemble=config.told.label,
             steps=config.steps,
             timestep=config.timestep,
             replicas=len(numbers),
@@ -151,5 +156,20 @@ class StageRun:
     @property
     def freedom(self) -> int:
         """Degrees of freedom of the temperature."""
-        conserved = self.config.ensemble == "nve"
+        conserved = self.config.told.conserves_momentum
         return degrees_of_freedom(self.system.n_atoms, momentum_conserved=conserved)
+
+    def within(self, cell: Floats | None) -> tuple[System, Flux | None]:
+        """Return structure and flux, with its lattice, as they are in another cell.
+
+        Args:
+            cell: shape ``(3, 3)``, Å, of the stage; None: that of the structure.
+        """
+        system, flux = self.system, self.flux
+        if cell is None or system.cell is None or np.array_equal(cell, system.cell):
+            return system, flux
+        stretch = np.linalg.inv(system.cell) @ cell
+        moved = system.moved(system.positions @ stretch, cell)
+        if flux is not None and flux.lattice is not None:
+            flux = replace(flux, lattice=flux.lattice @ stretch)
+        return moved, flux
