@@ -4,7 +4,7 @@ What concerns several tables is checked in ``config.py``. An unknown key is an e
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,6 +19,7 @@ __all__ = [
     "StartsConfig",
     "SystemConfig",
     "Table",
+    "UnitsConfig",
 ]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -63,20 +64,41 @@ class SystemConfig(Table):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
-class PotentialConfig(Table):
-    """``[potential]``: the network.
+class UnitsConfig(Table):
+    """``units``: what a model of another program computes in.
 
     Attributes:
-        model: a file, or the name of a shipped model such as ``argon``.
+        energy: such as ``eV``, ``kcal/mol``, ``Hartree``.
+        length: such as ``Å``, ``Bohr``.
+    """
+
+    energy: str
+    length: str
+
+
+class PotentialConfig(Table):
+    """``[potential]``: a trained network, an analytic potential, or a model of one's own.
+
+    Attributes:
+        model: a file, the name of a shipped model such as ``argon``, ``lennard-jones``,
+            ``stillinger-weber``, or ``python:FILE.py:NAME``.
         dtype: of the network; positions and the flux sum stay float64.
         exact_filters: True: no tables in float32 either.
         elements: symbols the model is trained on, where its file does not tell.
+        units: of a model of another program, where its file does not tell.
+        readout: activation of its readout, likewise.
+        cutoff_function: of its filters, likewise.
+        parameters: of an analytic potential, or of the function of a ``python:`` name.
     """
 
     model: str
     dtype: Literal["float32", "float64"] = "float32"
     exact_filters: bool | None = None
     elements: Annotated[list[str], Field(min_length=1)] | None = None
+    units: UnitsConfig | None = None
+    readout: Literal["ssp", "silu"] | None = None
+    cutoff_function: Literal["cosine", "hard"] | None = None
+    parameters: dict[str, Any] | None = None
 
 
 class RecordConfig(Table):

@@ -84,6 +84,9 @@ def settings(
         "potential.exact_filters": config.potential.exact_filters,
         "stage.index": index,
     }
+    told = config.potential.model_dump(include={"units", "readout", "cutoff_function"})
+    given = {key: value for key, value in told.items() if value is not None}
+    found |= _flat("potential", given)
     for key, value in _flat("stage", stage.model_dump()).items():
         found[key] = value
     if flux is not None:

@@ -127,28 +127,53 @@ def _read(path: Path) -> System:
 
 
 def _load_potential(config: RunConfig, device: str) -> tuple[Moves, str]:
-    from gkflux.potentials.load import load_potential, shipped_models
+    from gkflux.potentials.load import load_potential
 
-    name, dtype = config.potential.model, config.potential.dtype
-    source: str | Path = config.resolve(name)
-    if not Path(source).is_file():
-        if name not in shipped_models():
-            known = ", ".join(shipped_models())
-            raise ConfigError(
-                f"potential.model: there is no file {source} and no shipped model {name!r} "
-                f"(shipped: {known or 'none'})",
-                config.path,
-            )
-        source = name
+    asked = config.potential
+    units = asked.units
     potential: Moves = load_potential(
-        source,
-        dtype=dtype,
+        _source(config),
+        dtype=asked.dtype,
         device=device,
-        exact_filters=config.potential.exact_filters,
+        exact_filters=asked.exact_filters,
         elements=_elements(config),
+        energy_unit=None if units is None else units.energy,
+        length_unit=None if units is None else units.length,
+        readout=asked.readout,
+        cutoff_function=asked.cutoff_function,
+        parameters=asked.parameters,
     )
-    kind = potential.provenance.get("kind", "model")
-    return potential, f"{Path(name).name}, {kind}, {dtype}, {device}"
+    known = potential.provenance
+    kind, dtype = known.get("kind", "model"), known.get("dtype", asked.dtype)
+    return potential, f"{Path(asked.model).name}, {kind}, {dtype}, {device}"
+
+
+def _source(config: RunConfig) -> str | Path:
+    """A file of the configuration, with its folder, or a name that needs no file.
+
+    Raises:
+        ConfigError: neither.
+    """
+    from gkflux.potentials.load import ANALYTIC, shipped_models
+    from gkflux.potentials.python_model import PREFIX
+
+    name = config.potential.model
+    if name.startswith(PREFIX):
+        place, _, function = name.removeprefix(PREFIX).rpartition(":")
+        if place.endswith(".py"):
+            place = str(_existing(config, "potential.model", place))
+        return f"{PREFIX}{place}:{function}"
+    source = config.resolve(name)
+    if source.is_file():
+        return source
+    if name in (*shipped_models(), *ANALYTIC):
+        return name
+    shipped = ", ".join(shipped_models()) or "none"
+    raise ConfigError(
+        f"potential.model: there is no file {source} and no shipped model {name!r} "
+        f"(shipped: {shipped}; by name: {', '.join(ANALYTIC)}, {PREFIX}FILE.py:NAME)",
+        config.path,
+    )
 
 
 def _elements(config: RunConfig) -> list[int] | None:

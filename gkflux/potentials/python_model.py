@@ -32,7 +32,6 @@ def python_potential(
     *,
     dtype: str,
     device: str,
-    folder: Path | None = None,
 ) -> Potential:
     """Call the function that a name stands for.
 
@@ -41,7 +40,6 @@ def python_potential(
         parameters: keyword arguments.
         dtype: handed over where it is wanted.
         device: likewise.
-        folder: of relative files; by default the working directory.
 
     Raises:
         FluxError: no such place or name, arguments that do not fit, or what comes back is
@@ -50,7 +48,7 @@ def python_potential(
     place, colon, attribute = name.removeprefix(PREFIX).rpartition(":")
     if not (place and colon and attribute):
         raise FluxError(f"{name!r} is not of the form python:FILE.py:NAME")
-    module, source = _module(place, folder or Path())
+    module, source = _module(place)
     function = getattr(module, attribute, None)
     if not callable(function):
         raise FluxError(f"{place} has no function {attribute!r}; check {name!r}")
@@ -60,10 +58,11 @@ def python_potential(
             f"{name} returned {type(made).__name__}, which is no Potential; wrap a torch "
             "module in gkflux.TorchPotential"
         )
-    return _identified(made, name, source, parameters)
+    label = f"{PREFIX}{Path(place).name}:{attribute}"
+    return _identified(made, label, source, parameters)
 
 
-def _module(place: str, folder: Path) -> tuple[ModuleType, bytes]:
+def _module(place: str) -> tuple[ModuleType, bytes]:
     """The module, and its source."""
     if not place.endswith(".py"):
         try:
@@ -71,7 +70,7 @@ def _module(place: str, folder: Path) -> tuple[ModuleType, bytes]:
         except ModuleNotFoundError as error:
             raise FluxError(f"there is no module {error.name!r} for {place!r}") from error
         return module, Path(module.__file__).read_bytes() if module.__file__ else b""
-    path = folder / Path(place).expanduser()
+    path = Path(place).expanduser()
     if not path.is_file():
         raise FluxError(f"there is no file {path}")
     label = f"gkflux_model_{path.stem}"

@@ -140,7 +140,10 @@ def _check_told(
     }
     if missing:
         asked = ", ".join(f"{name}={examples[name]}" for name in missing)
-        raise FluxError(f"{path} does not tell its {', '.join(missing)}: give {asked}")
+        raise FluxError(
+            f"{path} does not tell its {', '.join(missing)}: give {asked}; in a run, "
+            "potential.units = { energy = ..., length = ... }, potential.readout ..."
+        )
 
 
 def _chosen(

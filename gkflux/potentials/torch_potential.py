@@ -166,7 +166,9 @@ class _Watched(AutogradBatch):
     ) -> FluxResult:
         """See `Batch.heat_flux`."""
         if not self._own.balanced and self._positions is not None:
-            check_gathers(self._own, self.systems[0].moved(self._positions[0]))
+            check_gathers(
+                self._own, self.systems[0].moved(self._positions[0], self._cells[0])
+            )
             self._own.balanced = True
         return super().heat_flux(
             velocities, formulation=formulation, lattice=lattice, convective=convective

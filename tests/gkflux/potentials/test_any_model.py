@@ -24,13 +24,12 @@ FOLDER = Path(__file__).parent
 README = Path(gkflux.__file__).parent / "README.md"
 Array = NDArray[np.float64]
 
-NETWORK = "python:painn.py:make"
+PAINN = FOLDER / "painn.py"
 
 
 def painn(**parameters: Any) -> Any:
-    return python_potential(
-        NETWORK, parameters, dtype="float64", device="cpu", folder=FOLDER
-    )
+    name = f"python:{PAINN}:make"
+    return python_potential(name, parameters, dtype="float64", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +215,7 @@ def test_the_weights_have_a_name() -> None:
     one, again, other = painn(), painn(), painn(seed=1)
     assert one.provenance["sha256"] == again.provenance["sha256"]
     assert one.provenance["sha256"] != other.provenance["sha256"]
-    assert one.provenance["model"] == NETWORK
+    assert one.provenance["model"] == "python:painn.py:make"
     assert one.provenance["kind"] == "Painn"
     with pytest.raises(FluxError, match="not trained on Ag"):
         one(System(positions=[[0, 0, 0]], numbers=[47]))
@@ -224,20 +223,18 @@ def test_the_weights_have_a_name() -> None:
 
 def test_a_module_that_can_be_imported_and_one_that_cannot() -> None:
     def make(name: str, **parameters: Any) -> Any:
-        return python_potential(
-            name, parameters, dtype="float64", device="cpu", folder=FOLDER
-        )
+        return python_potential(name, parameters, dtype="float64", device="cpu")
 
     home = "gkflux.potentials.lennard_jones"
     argon = make(f"python:{home}:LennardJones", epsilon=0.01, sigma=3.4)
     assert argon.sigma == 3.4
     for name, parameters, message in (
-        ("python:painn.py", {}, "not of the form python:FILE.py:NAME"),
+        (f"python:{PAINN.name}", {}, "not of the form python:FILE.py:NAME"),
         ("python:nowhere.py:make", {}, "no file .*nowhere.py"),
         ("python:no.such.place:make", {}, "no module 'no'"),
-        ("python:painn.py:mend", {}, "no function 'mend'"),
-        ("python:painn.py:make", {"depth": 3}, "unexpected keyword argument 'depth'"),
-        ("python:painn.py:Painn", {}, "returned Painn, which is no Potential"),
+        (f"python:{PAINN}:mend", {}, "no function 'mend'"),
+        (f"python:{PAINN}:make", {"depth": 3}, "unexpected keyword argument 'depth'"),
+        (f"python:{PAINN}:Painn", {}, "returned Painn, which is no Potential"),
     ):
         with pytest.raises(FluxError, match=message) as caught:
             make(name, **parameters)
