@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 import stepson
 from gkflux.errors import FluxError
 
-__all__ = ["FluxFile", "join", "microcanonical", "refuse_different", "refuse_twice"]
+__all__ = [
+    "FluxFile",
+    "constant_volume",
+    "join",
+    "microcanonical",
+    "refuse_different",
+    "refuse_twice",
+]
 
 Array = NDArray[Any]
 
@@ -73,6 +80,21 @@ def microcanonical(files: list[FluxFile]) -> list[FluxFile]:
         raise FluxError(
             f"only {kinds} stages: a thermostat damps the correlations of the flux; give "
             "the files of an nve stage, or ask for any ensemble"
+        )
+    return kept
+
+
+def constant_volume(files: list[FluxFile]) -> list[FluxFile]:
+    """Leave out the stages at constant pressure: their cell and all momenta are rescaled.
+
+    Raises:
+        FluxError: there is nothing else.
+    """
+    kept = [f for f in files if f.facts["ensemble"] != "npt"]
+    if not kept:
+        raise FluxError(
+            f"{files[0].path} is of an npt stage: its cell changes, and its flux says nothing "
+            "about a conductivity; give the files of an nve stage after it"
         )
     return kept
 

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 import stepson
 from gkflux.correlate import Float
 from gkflux.errors import FluxError
-from gkflux.pooling import FluxFile, join, microcanonical, refuse_different, refuse_twice
+from gkflux.pooling import (
+    FluxFile,
+    constant_volume,
+    join,
+    microcanonical,
+    refuse_different,
+    refuse_twice,
+)
 from gkflux.runs import Chunk, Run
 from gkflux.stored_units import factor
 from stepson.errors import FormatError
@@ -76,8 +83,7 @@ def trajectory_runs(
             raise FluxError(f"{name} must be a positive number, not {value}")
     files = [_open(path) for path in _with_flux(paths)]
     refuse_twice(files)
-    if not any_ensemble:
-        files = microcanonical(files)
+    files = constant_volume(files) if any_ensemble else microcanonical(files)
     refuse_different(files)
     groups = join(files)
     return [_run(group, temperature, volume) for group in groups]

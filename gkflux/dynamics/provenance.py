@@ -210,13 +210,11 @@ def stage_metadata(
         "degrees_of_freedom": freedom,
         "temperature": target,
         "seed": config.system.seed,
-        "momentum_removed": stage.ensemble == "nve",
+        "momentum_removed": stage.told.conserves_momentum,
         "potential": dict(potential),
         "settings": settings(config, index, system, potential, flux),
         "config": config.text,
     }
-    if stage.friction is not None:
-        found["friction"] = stage.friction
     if flux is not None and stage.heat_flux is not None:
         found["heat_flux"] = {
             "every": stage.heat_flux.every,

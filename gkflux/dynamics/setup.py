@@ -61,8 +61,19 @@ def prepare(config: RunConfig, device: str) -> Ingredients:
     lattice = _lattice(config, system)
     ingredients = Ingredients(system, potential, label, lattice, device)
     for stage in config.stage:  # now, and not when the stages before it are done
+        _check_cell(config, stage, system)
         stage_flux(config, stage, ingredients)
     return ingredients
+
+
+def _check_cell(config: RunConfig, stage: StageConfig, system: System) -> None:
+    """Refuse a constant pressure where there are no walls to press on."""
+    if stage.told.changes_cell and not system.pbc.all():
+        raise ConfigError(
+            f"stage {stage.name!r}: ensemble 'npt' needs a structure that is periodic in "
+            "all directions",
+            config.path,
+        )
 
 
 def read_system(config: RunConfig) -> System:

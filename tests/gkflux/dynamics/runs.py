@@ -99,7 +99,9 @@ def perform(
     return run_stages(context, stop or threading.Event())
 
 
-def stopped_after(folder: Path, calls: int, text: str = TWO_STAGES) -> RunSummary:
+def stopped_after(
+    folder: Path, calls: int, text: str = TWO_STAGES, lattice: Floats | None = None
+) -> RunSummary:
     """Run until so many force calls were made, then ask for a stop."""
     stop, count = threading.Event(), 0
 
@@ -109,7 +111,7 @@ def stopped_after(folder: Path, calls: int, text: str = TWO_STAGES) -> RunSummar
         if count == calls:
             stop.set()
 
-    return perform(folder, text, potential=Counting(each), stop=stop)
+    return perform(folder, text, potential=Counting(each), stop=stop, lattice=lattice)
 
 
 def killed_in(folder: str, text: str, syncs: int, before: bool) -> None:
