@@ -10,6 +10,7 @@
 #   make crashes ten thousand crashes of a writer, each fully checked (about 20 minutes)
 #   make fuzz    files that lie behind right checksums, for MINUTES (5)
 #   make peer    the tests against other programs: an object store, the Kaitai compiler, LAMMPS
+#   make gpu     on a machine with a CUDA device: what must hold there, and how fast it is
 #   make bench   every benchmark, as JSON in benchmarks/results/
 #
 # PYTHON picks the interpreter (3.11 to 3.13), VENV the folder of the environment.
@@ -19,10 +20,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check slow crashes fuzz peer bench help
+.PHONY: demo test check slow crashes fuzz peer gpu bench help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -16
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -17
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/stepson demo -o demo-argon
@@ -45,6 +46,11 @@ crashes: $(VENV)/test.stamp
 peer: $(VENV)/test.stamp
 	$(INSTALL) --group peer
 	$(BIN)/python -m pytest -m peer
+
+gpu: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m "gpu or not (slow or peer)" tests/gkflux/test_gpu.py tests/gkflux/test_neighbors_gpu.py \
+		tests/gkflux/potentials/test_schnet_triton.py tests/gkflux/dynamics/test_device_noise.py tests/gkflux/dynamics/test_device_steps.py
+	$(BIN)/python benchmarks/gpu.py --json benchmarks/results/gpu.json
 
 MINUTES ?= 5
 fuzz: $(VENV)/test.stamp

@@ -111,9 +111,7 @@ class DeviceSteps:
         self._heat = torch.tensor(state.heat[:, None], device=net.device)
         net.positions.copy_(torch.tensor(state.positions).view(-1, 3))
         net.velocities.copy_(torch.tensor(state.velocities).view(-1, 3))
-        if self._flux.lattice is not None:
-            sites = torch.tensor(np.array(self._flux.lattice), device=net.device)
-            net.lattice.copy_(sites.repeat(net.replicas, 1))
+        net.set_lattice(self._flux.lattice)
         self._moving = (net.positions, net.velocities, net.forces, self._heat)
         self._saved = [tensor.clone() for tensor in self._moving]
         self._fast = net.positions.new_zeros(len(net.positions))
@@ -121,9 +119,10 @@ class DeviceSteps:
     @torch.no_grad()
     def begin(self) -> None:
         """Compute the forces at the present positions."""
-        if not self._net.lists.fits(self._net.positions):
-            self._net.build()
-        self._net.evaluate()
+        with self._net.active():
+            if not self._net.lists.fits(self._net.positions):
+                self._net.build()
+            self._net.evaluate()
 
     @property
     def state(self) -> State:
@@ -140,14 +139,7 @@ class DeviceSteps:
 
         After a block they are those of its last step, as the forces are that it ends with.
         """
-        net = self._net
-        shape = (net.replicas, net.n)
-        return Evaluation(
-            _host(net.energy)[:, 0],
-            _host(net.energies).reshape(shape),
-            _host(net.forces).reshape(*shape, 3),
-            _host(net.virial).reshape(-1, 3, 3),
-        )
+        return self._net.evaluation()
 
     @torch.no_grad()
     def advance(
@@ -166,12 +158,13 @@ class DeviceSteps:
         Raises:
             UnstableError: an atom flew away, or its place is not finite.
         """
-        end = self.step + steps
-        while self.step < end:
-            # blocks begin at multiples of their length, so that patterns come back
-            count = min(self._block_steps - self.step % self._block_steps, end - self.step)
-            pattern = tuple(tuple(due(self.step + 1 + j)) for j in range(count))
-            self._attempt(pattern, put, fresh=False)
+        end, length = self.step + steps, self._block_steps
+        with self._net.active():
+            while self.step < end:
+                # blocks begin at multiples of their length, so that patterns come back
+                count = min(length - self.step % length, end - self.step)
+                pattern = tuple(tuple(due(self.step + 1 + j)) for j in range(count))
+                self._attempt(pattern, put, fresh=False)
 
     def _attempt(self, pattern: Pattern, put: Put, *, fresh: bool) -> None:
         """Compute a block; ``fresh``: the lists were built where it starts."""

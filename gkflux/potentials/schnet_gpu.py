@@ -11,6 +11,8 @@ or the skin of the lists.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +21,8 @@ from torch import Tensor
 
 from gkflux.errors import FluxError
 from gkflux.neighbors_gpu import DeviceLists
-from gkflux.potentials.base import Evaluation, FluxResult, Statistics
-from gkflux.potentials.flux_parts import check_formulation
+from gkflux.potentials.base import Books, Evaluation, FluxResult, Statistics
+from gkflux.potentials.flux_parts import books_of, check_formulation
 from gkflux.potentials.schnet_gpu_passes import Passes, PassesFor
 from gkflux.potentials.schnet_gpu_weights import DeviceWeights
 from gkflux.system import System
@@ -99,6 +101,11 @@ class DeviceSchNet:
         self._ydot: list[Tensor | None] = [None, *(floats(l) for _ in range(layers - 1))]
         self._bm = [floats(l) for _ in range(layers)]
         self._slope = [floats(f) for _ in range(layers)]
+
+    def active(self) -> AbstractContextManager[object]:
+        """Make this device the current one: kernels are launched there, and only there."""
+        on_gpu = self.device.type == "cuda"
+        return torch.cuda.device(self.device) if on_gpu else nullcontext()
 
     def build(self) -> None:
         """Make the lists for the present positions. Waits for the device.
@@ -187,6 +194,24 @@ class DeviceSchNet:
             p.dense(self._hidden, layer.d2, self._xdot, base=self._xdot if t else None)
             p.dense(self._xdot, layers[t + 1].b, following)
 
+    def set_lattice(self, sites: Floats | None) -> None:
+        """Use these sites, ``(n, 3)``, Å, for ``gauged``; None: zeros."""
+        if sites is None:
+            self.lattice.zero_()
+            return
+        each = self.lattice.view(self.replicas, self.n, 3)
+        each.copy_(torch.tensor(np.array(sites), device=self.device))
+
+    def evaluation(self) -> Evaluation:
+        """What the last `evaluate` gave, copied to the host. Waits for the device."""
+        shape = (self.replicas, self.n)
+        return Evaluation(
+            _numpy(self.energy[:, 0]),
+            _numpy(self.energies.view(shape)),
+            _numpy(self.forces.view(*shape, 3)),
+            _numpy(self.virial.view(-1, 3, 3)),
+        )
+
     def measure_kinetic(self) -> None:
         """Write the kinetic energy of each replica to ``kinetic``, ``(R, 1)``, eV."""
         self._total(self._kinetic_energies(), self.kinetic)
@@ -202,6 +227,7 @@ class DeviceBatch:
     def __init__(self, network: DeviceSchNet) -> None:
         self.network = network
         self._calls = 0
+        self._messages = False
 
     @property
     def statistics(self) -> Statistics:
@@ -218,18 +244,14 @@ class DeviceBatch:
             raise FluxError(
                 f"positions have shape {positions.shape}, this batch is for {shape}"
             )
-        net.positions.copy_(torch.tensor(np.array(positions)).view(-1, 3))
-        net.lists.take(cells)
-        if not net.lists.fits(net.positions):
-            net.build()
-        net.evaluate()
+        with net.active():
+            net.positions.copy_(torch.tensor(np.array(positions)).view(-1, 3))
+            net.lists.take(cells)
+            if not net.lists.fits(net.positions):
+                net.build()
+            net.evaluate()
         self._calls += 1
-        return Evaluation(
-            _numpy(net.energy[:, 0]),
-            _numpy(net.energies.view(shape[:2])),
-            _numpy(net.forces.view(shape)),
-            _numpy(net.virial.view(-1, 3, 3)),
-        )
+        return net.evaluation()
 
     @torch.no_grad()
     def heat_flux(
@@ -244,19 +266,26 @@ class DeviceBatch:
         if not self._calls:
             raise FluxError("heat_flux() uses the features of forces(): call that first")
         net = self.network
-        messages = check_formulation(formulation)
-        net.velocities.copy_(torch.tensor(np.array(velocities)).view(-1, 3))
-        if lattice is None:
-            net.lattice.zero_()
-        else:
-            sites = torch.tensor(np.array(lattice))
-            net.lattice.view(net.replicas, net.n, 3).copy_(sites)
-        net.flux(messages=messages, convective=convective)
+        self._messages = check_formulation(formulation) and len(net.weights.layers) > 1
+        with net.active():
+            net.velocities.copy_(torch.tensor(np.array(velocities)).view(-1, 3))
+            net.set_lattice(lattice)
+            net.flux(messages=self._messages, convective=convective)
         gauged = None if lattice is None else _numpy(net.gauged)
         return FluxResult(_numpy(net.plain), gauged)
 
+    @torch.no_grad()
+    def books(self) -> Books:
+        """See `KeepsBooks.books`; added up in float64, on the host."""
+        net = self.network
+        with net.active():
+            edges = net.passes.powers(net.velocities, messages=self._messages)
+        power, centre, other = (_numpy(tensor) for tensor in edges)
+        found = books_of(power, centre, other, net.replicas * net.n)
+        return Books(*(column.reshape(net.replicas, net.n) for column in found))
 
-def _numpy(tensor: Tensor) -> Floats:
+
+def _numpy(tensor: Tensor) -> NDArray[Any]:
     return np.array(tensor.cpu().numpy())
 
 

@@ -1,7 +1,9 @@
 """A SchNet as a `Potential`: the network, its precision, its elements, its engine."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gkflux.errors import GkfluxWarning
 from gkflux.potentials.autograd import check_replicas, result
 from gkflux.potentials.base import Batch, Gather, Result, check_elements, gather
 from gkflux.potentials.schnet import SchNet
@@ -17,6 +20,7 @@ from gkflux.potentials.schnet_torch import TorchBatch
 from gkflux.system import System
 
 if TYPE_CHECKING:
+    from gkflux.potentials.schnet_gpu_weights import DeviceWeights
     from gkflux.potentials.schnet_weights import Weights
 
 __all__ = ["SchNetPotential"]
@@ -67,11 +71,30 @@ class SchNetPotential:
             "exact_filters": self.exact_filters,
         }
         self._weights: Weights | None = None
-        if not self.exact_filters and self.device.type == "cpu" and find_spec("numba"):
+        self._device_weights: DeviceWeights | None = None
+        if not self.exact_filters:
+            self._tabulate(network)
+
+    def _tabulate(self, network: SchNet) -> None:
+        """Make the tables of the fast engine for this device, if it can be had."""
+        if self.device.type == "cuda":
+            if not find_spec("triton"):
+                _say_once_that_triton_is_missing()
+                return
+            from gkflux.potentials import schnet_gpu_weights
+            from gkflux.potentials.schnet_tables import tables_error
+
+            weights = schnet_gpu_weights.DeviceWeights.of(deepcopy(network), self.device)
+            self._device_weights = weights
+            error = tables_error(network)
+        elif find_spec("numba"):
             from gkflux.potentials import schnet_weights
 
             self._weights = schnet_weights.Weights.of(deepcopy(network))
-            self.provenance["table_error"] = self._check_tables(network)
+            error = self._weights.error
+        else:
+            return
+        self.provenance["table_error"] = error | self._check_tables(network)
 
     def energies(
         self,
@@ -90,10 +113,9 @@ class SchNetPotential:
         """Compare the engine with the exact network in float64, on atoms anywhere.
 
         Returns:
-            the errors of the tables, and the largest of ``energy``, eV an atom, ``forces``
-            and ``flux``, each relative to the largest component.
+            the largest of ``energy``, eV an atom, ``forces`` and ``flux``, each relative to
+            the largest component.
         """
-        assert self._weights is not None
         system = _anywhere(self.cutoff, sorted(self.elements or self._rows)[:2])
         engines = (
             self.batch([system]),
@@ -107,7 +129,6 @@ class SchNetPotential:
             )
         (fast, fast_flux), (exact, exact_flux) = found
         return {
-            **self._weights.error,
             "energy": float(np.abs(fast.energies - exact.energies).max()),
             "forces": _relative(fast.forces, exact.forces),
             "flux": _relative(fast_flux, exact_flux),
@@ -128,15 +149,29 @@ class SchNetPotential:
         return result(self.batch([system], skin=0.0), system, velocities, compute)
 
     def batch(self, systems: Sequence[System], *, skin: float | None = None) -> Batch:
-        """Engine for dynamics: numba and tables in float32 on a CPU, else plain torch."""
+        """Engine for dynamics: tables in float32 (numba, Triton), else plain torch."""
         check_replicas(systems)
         for system in systems:
             check_elements(self.elements or self._rows, system.numbers)
+        if self._device_weights is not None:
+            from gkflux.potentials.schnet_gpu import DeviceBatch, DeviceSchNet
+
+            return DeviceBatch(DeviceSchNet(self._device_weights, systems, skin))
         if self._weights is None:
             return TorchBatch(self.network, systems, skin)
         from gkflux.potentials.schnet_engine import SchNetBatch
 
         return SchNetBatch(self._weights, systems, skin)
+
+
+@cache
+def _say_once_that_triton_is_missing() -> None:
+    warnings.warn(
+        "Triton is not installed, so the plain torch engine runs on the GPU, which is many "
+        "times slower; pip install the version of triton that this torch asks for",
+        GkfluxWarning,
+        stacklevel=5,
+    )
 
 
 def _anywhere(cutoff: float, species: Sequence[int]) -> System:

@@ -6,6 +6,7 @@ float32 itself. Value and slope end in exact zeros at the cutoff: an edge beyond
 nothing.
 """
 
+from copy import deepcopy
 from math import pi
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "filter_table",
     "softplus_slope",
     "table_error",
+    "tables_error",
     "values_and_slopes",
 ]
 
@@ -88,6 +90,14 @@ def interpolate(
     q = 6 * t * s
     slope = q * (v1 - v0) + s * (1 - 3 * t) * d0 + t * (3 * t - 2) * d1
     return w, slope * scale
+
+
+def tables_error(network: SchNet) -> dict[str, float]:
+    """`table_error` of a network of any dtype, tables and all."""
+    exact = deepcopy(network).double().cpu().requires_grad_(False)
+    filters = [layer.get_submodule("filter") for layer in exact.interactions]
+    tables = [filter_table(each) for each in filters if isinstance(each, Filter)]
+    return table_error(exact, tables)
 
 
 def table_error(network: SchNet, tables: list[NDArray[np.float32]]) -> dict[str, float]:

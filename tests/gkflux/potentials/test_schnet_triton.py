@@ -8,6 +8,7 @@ way, by the compiler itself, which needs none.
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,11 +17,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from gkflux.errors import FluxError
+from gkflux.errors import FluxError, GkfluxWarning
+from gkflux.potentials import schnet_potential
+from gkflux.potentials.base import KeepsBooks
 from gkflux.potentials.schnet_gpu import DeviceBatch, DeviceSchNet
 from gkflux.potentials.schnet_gpu_torch import TorchPasses
 from gkflux.potentials.schnet_gpu_weights import DeviceWeights
 from gkflux.potentials.schnet_potential import SchNetPotential
+from gkflux.potentials.schnet_torch import TorchBatch
 from gkflux.system import System
 from tests.gkflux.potentials.networks import SHAPES, crystal, network
 
@@ -120,6 +124,22 @@ def test_bits_do_not_depend_on_the_company(kind: str) -> None:
         assert flux[r].tobytes() == alone.heat_flux(v[r : r + 1]).plain[0].tobytes()
 
 
+@pytest.mark.parametrize("kind", PASSES)
+def test_the_books_are_those_of_the_cpu_engine(kind: str) -> None:
+    systems, x, v = crystal(2)
+    ours = device_batch(kind, systems, {})
+    theirs = SchNetPotential(network()).batch(systems)
+    for formulation in ("semilocal", "local"):
+        found = []
+        for engine in (ours, theirs):
+            engine.forces(x)
+            engine.heat_flux(v, formulation=formulation)
+            assert isinstance(engine, KeepsBooks)
+            found.append(engine.books())
+        for p, q in zip(*found, strict=True):
+            assert p == pytest.approx(q, abs=2e-5 * np.abs(found[1].size).max())
+
+
 @pytest.mark.parametrize("kind", ["torch"])
 def test_another_cell_is_another_system(kind: str) -> None:
     (system,), x, v = crystal()
@@ -168,6 +188,31 @@ def test_what_cannot_be_done_is_said() -> None:
     batch.forces(x)
     with pytest.raises(FluxError, match="not 'hardy'"):
         batch.heat_flux(v, formulation="hardy")
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="the potential is put on a device in earnest")
+def test_a_potential_on_a_device_takes_this_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a CPU that says that it is something else
+    potential = SchNetPotential(network())
+    potential.device = torch.device("cuda")
+    monkeypatch.setattr(DeviceWeights, "of", staticmethod(_on_the_cpu(DeviceWeights.of)))
+    potential._weights = None
+    potential._tabulate(network())
+    systems, _, _ = crystal(2)
+    batch = potential.batch(systems)
+    assert isinstance(batch, DeviceBatch)
+    assert potential.provenance["table_error"]["forces"] < 1e-4
+    assert potential.provenance["table_error"]["intervals"] == 512
+    monkeypatch.setattr(schnet_potential, "find_spec", lambda name: None)
+    potential._device_weights = None
+    with pytest.warns(GkfluxWarning, match="Triton is not installed"):
+        potential._tabulate(network())
+    potential._tabulate(network())  # once is enough
+    assert isinstance(potential.batch(systems), TorchBatch)
+
+
+def _on_the_cpu(of: Callable[..., DeviceWeights]) -> Callable[..., DeviceWeights]:
+    return lambda net, device: of(net, "cpu")
 
 
 @needs_triton
