@@ -9,7 +9,7 @@ state}``
 torch, a pickled module        SchNetPack 0.3, 1 and 2, see ``schnetpack_modules``
 torch, ``state_dict`` beside   a checkpoint of PyTorch Lightning, with the module among
 ``hyper_parameters``           its hyper-parameters, or the tensors alone
-torch, tensors by name         the state of SchNetPack's module
+torch, tensors by name         the state of SchNetPack's module; also under "model"
 =============================  =======================================================
 
 Nothing that a torch file names is imported or called (``unpickle``). The name of a shipped
@@ -254,6 +254,8 @@ def _contents(file: Path) -> Contents:
         raise FluxError(f"{file} holds no SchNet, but {_shown(content)}")
     if "state_dict" in content:
         return _checkpoint(file, content)
+    if "model" in content and "state" not in content:
+        return _of_trainer(file, content["model"])
     if "state" not in content:
         return Contents(_state(file, content))
     config = content.get("config", content.get("spec"))
@@ -273,6 +275,13 @@ def _checkpoint(file: Path, content: dict[Any, Any]) -> Contents:
         return Contents(state, program="PyTorch Lightning")
     newest = {key.removeprefix("model."): value for key, value in state.items()}
     return read_module(file, module, newest)
+
+
+def _of_trainer(file: Path, model: object) -> Contents:
+    """A checkpoint that has the module, or its tensors, under "model"."""
+    if isinstance(model, Stub) and is_module(model):
+        return read_module(file, model)
+    return Contents(_state(file, model))
 
 
 def _state(file: Path, found: object, *, strict: bool = True) -> dict[str, Tensor]:

@@ -10,16 +10,20 @@ kind                "schnet"
 architecture        the fields of `Architecture`
 elements            atomic numbers the model is trained on, or null where nobody knows
 units               {"energy": "eV", "length": "Å"}; no other unit is written
+weights_sha256      of names, types, shapes and bytes of all tensors, by name; safetensors
+                    itself would not notice a flipped bit. Absent in the oldest files
 provenance          free: data, program, errors, date, licence
 ==================  ===================================================================
 
 Tensors are the state of `SchNet`, in its dtype. Nothing in the file can run.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +31,7 @@ import torch
 from gkflux.errors import FluxError
 from gkflux.potentials.schnet import Architecture, SchNet
 
-__all__ = ["Model", "architecture", "read_model", "save_model"]
+__all__ = ["Model", "architecture", "digest", "read_model", "save_model"]
 
 FORMAT = 1
 UNITS = {"energy": "eV", "length": "Å"}
@@ -63,17 +67,30 @@ def save_model(
     """
     from safetensors.torch import save_file
 
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     header = {
         "format": FORMAT,
         "kind": "schnet",
         "architecture": network.shape.to_map(),
         "elements": None if elements is None else sorted(set(elements)),
         "units": UNITS,
+        "weights_sha256": digest(state),
         "provenance": dict(provenance or {}),
     }
-    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
-    save_file(state, str(path), metadata={"gkflux": text})
+    beside = Path(f"{path}.part")
+    save_file(state, str(beside), metadata={"gkflux": text})
+    beside.replace(path)
+
+
+def digest(state: Mapping[str, torch.Tensor]) -> str:
+    """The sha256 of tensors: names, types, shapes, bytes."""
+    parts = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        parts.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        parts.update(flat.view(torch.uint8).numpy().tobytes())
+    return parts.hexdigest()
 
 
 def read_model(path: str | PathLike[str]) -> Model:
@@ -91,18 +108,23 @@ def read_model(path: str | PathLike[str]) -> Model:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise FluxError(f"{path} is a damaged or truncated model file: {error}") from error
+    if header.get("weights_sha256", digest(state)) != digest(state):
+        raise FluxError(
+            f"{path} is damaged: its weights do not have the sha256 of its header; copy it "
+            "again from where it came"
+        )
     shape = architecture(path, header.get("architecture"))
     known = _elements(path, header.get("elements"))
     origin = header.get("provenance", {})
     if not isinstance(origin, dict):
         raise FluxError(f"{path}: its provenance is no table")
     try:
-        network = SchNet(shape)
+        network = SchNet(shape).to(_dtype(path, state))
         network.load_state_dict(state)
     except (RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FluxError(f"{path}: tensors do not fit the architecture: {reason}") from error
-    return Model(network.to(_dtype(path, state)), known, origin)
+    return Model(network, known, origin)
 
 
 def _dtype(path: str | PathLike[str], state: Mapping[str, torch.Tensor]) -> torch.dtype:
@@ -111,7 +133,8 @@ def _dtype(path: str | PathLike[str], state: Mapping[str, torch.Tensor]) -> torc
             raise FluxError(f"{path}: tensor {name} holds integers, expected weights")
         if not torch.isfinite(tensor).all():
             raise FluxError(f"{path}: tensor {name} is not finite; the training diverged?")
-    return state["embedding.weight"].dtype
+    weight = state.get("embedding.weight")
+    return torch.float32 if weight is None else weight.dtype
 
 
 def _elements(path: str | PathLike[str], found: object) -> frozenset[int] | None:

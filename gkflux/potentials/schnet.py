@@ -21,9 +21,10 @@ ssp is softplus - ln 2. The activation of the readout is ssp in SchNetPack 1 and
 SchNetPack 2; the wrong one changes forces by a fifth.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import log, pi
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -183,6 +184,14 @@ class SchNet(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What ``to`` and ``float`` do: mean, stddev and atomref stay float64."""
+        constants = {name: getattr(self, name) for name in ("mean", "stddev", "atomref")}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, value in constants.items():
+            setattr(self, name, value.to(getattr(self, name).device))
+        return self
 
     def activation(self, x: Tensor) -> Tensor:
         """Activation of the readout."""

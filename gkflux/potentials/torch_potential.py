@@ -11,7 +11,7 @@ single atoms, so that is looked at before the first flux (`check_gathers`).
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -30,6 +30,7 @@ from gkflux.potentials.base import (
     Result,
     gather,
 )
+from gkflux.potentials.model_file import digest
 from gkflux.system import System
 
 __all__ = ["TorchPotential", "check_gathers"]
@@ -68,7 +69,7 @@ class TorchPotential:
         *,
         cutoff: float,
         layers: int,
-        elements: Sequence[int] | None = None,
+        elements: Iterable[int] | None = None,
         references: Mapping[int, float] | None = None,
         dtype: str = "float64",
         device: str = "cpu",
@@ -231,10 +232,6 @@ def _part(system: System) -> System:
 
 def _digest(network: nn.Module) -> str:
     """The sha256 of the class and of the weights, by name."""
-    parts = hashlib.sha256(type(network).__qualname__.encode())
-    for name, value in sorted(network.state_dict().items()):
-        if isinstance(value, Tensor):
-            parts.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            flat = value.detach().cpu().contiguous().reshape(-1)
-            parts.update(flat.view(torch.uint8).numpy().tobytes())
-    return parts.hexdigest()
+    state = {k: v for k, v in network.state_dict().items() if isinstance(v, Tensor)}
+    text = f"{type(network).__qualname__} {digest(state)}"
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -324,8 +324,11 @@ ALLOWED: dict[str, Callable[..., Any]] = {
 }
 
 
-class Reader(pickle.Unpickler):
+class Reader(pickle._Unpickler):  # noqa: SLF001
     """An unpickler that meets no name of the file; see the module.
+
+    It is the one that is written in Python: the one in C sets aside as much memory as the
+    largest number among the references of a file says, which may be damaged.
 
     Args:
         file: at the start of a pickle; left behind its end.
@@ -347,6 +350,10 @@ class Reader(pickle.Unpickler):
     def persistent_load(self, reference: Any) -> Any:
         """Ask whoever knows the file."""
         return self._persistent(reference)
+
+    def get_extension(self, code: int) -> None:
+        """Refuse numbers that stand for names which this process has registered."""
+        raise pickle.UnpicklingError(f"extension {code}")
 
 
 def _stand_in(module: str, name: str) -> Any:

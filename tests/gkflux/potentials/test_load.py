@@ -39,6 +39,34 @@ def test_our_file_gives_the_network_back(model: Path, network: SchNet) -> None:
         assert torch.equal(value, read.network.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nothing_is_rounded(tmp_path: Path, network: SchNet, dtype: torch.dtype) -> None:
+    exact = network.to(dtype)
+    exact.atomref += 1 / 3  # no number of float32
+    for weight in exact.parameters():
+        weight.data += torch.rand_like(weight)
+    path = tmp_path / "model.safetensors"
+    save_model(path, exact, elements=[8, 14])
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    read = read_model(path).network
+    for name, value in exact.state_dict().items():
+        assert torch.equal(value, read.state_dict()[name]), name
+        assert value.dtype == read.state_dict()[name].dtype, name
+    single = load_potential(path, dtype="float32").reference_energies(np.array([8, 14]))
+    assert single == pytest.approx([6.5 + 1 / 3, 12.5 + 1 / 3], abs=1e-14)
+
+
+def test_a_flipped_bit_is_found(model: Path) -> None:
+    content = bytearray(model.read_bytes())
+    assert read_model(model).elements
+    for place in (-1, -1001):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        model.write_bytes(changed)
+        with pytest.raises(FluxError, match="do not have the sha256 of its header"):
+            read_model(model)
+
+
 def test_provenance_names_the_file(model: Path) -> None:
     potential = load_potential(model)
     assert potential.provenance["file"] == "model.safetensors"

@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import tarfile
+import tracemalloc
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -173,6 +174,28 @@ def test_no_state_is_set_on_what_a_name_stands_for(tmp_path: Path, target: bytes
     with pytest.raises(FluxError, match="damaged"):
         read_torch(path)
     assert not hasattr(Stub, "evil")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        raw(b"K\x01r\xff\xff\xff\x7f"),  # a place in the memo: 2^31 references
+        raw(b"\x8e", (2**50).to_bytes(8, "little")),  # bytes, a million gigabytes
+        raw(b"\x84\x00\x00\x00\x7f"),  # a name that this process may have registered
+        raw(b"]" * 10_000),
+        raw(b"(" * 10_000),
+    ],
+)
+def test_programs_that_ask_for_too_much(tmp_path: Path, program: bytes) -> None:
+    path = tmp_path / "model"
+    in_zip(program, path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FluxError):
+            load_potential(path)
+        assert tracemalloc.get_traced_memory()[1] < 1e8
+    finally:
+        tracemalloc.stop()
 
 
 def test_names_with_dots_reach_nothing(tmp_path: Path, trace: Path) -> None:
