@@ -36,7 +36,10 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 Gather = Callable[[Tensor, Tensor], Tensor]
-"""``gather(x, other)``: rows of node features ``(n, F)`` along edges, shape ``(E, F)``."""
+"""``gather(x, other)``: rows of atoms along edges, ``(n, ...)`` to ``(E, ...)``.
+
+Rows may be scalars ``(n, F)``, vectors ``(n, F, 3)``, or of any other shape.
+"""
 
 
 def gather(x: Tensor, other: Tensor) -> Tensor:
