@@ -26,7 +26,7 @@ A network of your own, for example the one of the publication, is asked with
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -65,7 +66,6 @@ LAG = 8_000.0
 class Case(NamedTuple):
     """A network and its crystal."""
 
-    name: str
     single: Potential
     """For the trajectory."""
     double: Potential
@@ -97,7 +97,6 @@ class Length:
 class Answer(NamedTuple):
     """One row of the table."""
 
-    name: str
     layers: int
     exact: float
     """|semilocal - hardy| / |hardy| on the small cell."""
@@ -117,18 +116,18 @@ class Answer(NamedTuple):
 
 
 def teach(temperature: float, seed: int = 0) -> Configurations:
-    """Draw 160 configurations of the teacher's crystal, half of them hotter."""
-    start, box = fcc(LATTICE)
+    """Draw 520 configurations of the teacher's crystal of 32 atoms, half of them hotter."""
+    start, side = fcc(LATTICE, 2)
     parts = []
     for index, kelvin in enumerate((temperature, 1.6 * temperature)):
         rng = np.random.default_rng([seed, index])
-        found = sample(start, box, np.full(4500, kelvin), 5.0, 0.01, 50, rng)
+        found = sample(start, side, np.full(13_500, kelvin), 5.0, 0.01, 50, rng)
         parts.append([column[10:] for column in found])
     positions, energies, forces = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
-    boxes, state = np.full(len(energies), box), np.zeros(len(energies))
-    return Configurations(positions, boxes, energies, forces, state)
+    sides, state = np.full(len(energies), side), np.zeros(len(energies))
+    return Configurations(positions, sides, energies, forces, state)
 
 
 def train(layers: int, data: Configurations, updates: int) -> tuple[SchNet, float]:
@@ -144,7 +143,7 @@ def train(layers: int, data: Configurations, updates: int) -> tuple[SchNet, floa
     return network, errors(network, graphs)["force_relative"]
 
 
-def argon(layers: int, network: SchNet) -> Case:
+def argon(network: SchNet) -> Case:
     """A crystal of argon for one of these networks."""
     single, double = (
         SchNetPotential(network, elements=frozenset({ARGON}), dtype=dtype)
@@ -152,13 +151,12 @@ def argon(layers: int, network: SchNet) -> Case:
     )
     crystals = []
     for repeat in (3, 2):
-        positions, box = fcc(LATTICE, repeat)
+        positions, side = fcc(LATTICE, repeat)
         crystals.append(
-            System(positions=positions, numbers=[ARGON] * len(positions), cell=[box] * 3)
+            System(positions=positions, numbers=[ARGON] * len(positions), cell=[side] * 3)
         )
     large, small = crystals
-    name = f"argon, {layers} layer{'s' * (layers > 1)}"
-    return Case(name, single, double, large, np.array(large.positions), shaken(small))
+    return Case(single, double, large, np.array(large.positions), shaken(small))
 
 
 def shaken(system: System) -> System:
@@ -172,9 +170,7 @@ def given(model: Path, structure: Path, lattice: Path) -> Case:
     """A model and a crystal from files."""
     single, double = (gkflux.load_potential(model, dtype=d) for d in ("float32", "float64"))
     start, perfect = System.read(structure), System.read(lattice)
-    sites = fit_lattice(start, perfect)
-    name = f"{model.name}, {single.layers} layer{'s' * (single.layers > 1)}"
-    return Case(name, single, double, start, sites, shaken(start))
+    return Case(single, double, start, fit_lattice(start, perfect), shaken(start))
 
 
 # -------------------------------------------------------------------- fluxes and kappa
@@ -253,7 +249,6 @@ def ask(case: Case, length: Length) -> Answer:
     a, b = (kappas(flux, spacing, scale) for flux in (semilocal, local))
     rms = np.sqrt(np.mean((local - semilocal) ** 2) / np.mean(semilocal**2))
     return Answer(
-        case.name,
         case.single.layers,
         exact,
         virial,
@@ -277,24 +272,25 @@ def table(answers: Sequence[Answer], length: Length) -> Table:
     """What was found, as a picture."""
     drawn = Table(
         title="Is the virial form the Hardy heat flux?",
-        caption=f"{length.replicas} runs of {length.picoseconds:g} ps each, virial and "
-        "exact along the same ones",
+        caption=f"Hardy: relative, on one small cell. The rest: {length.replicas} runs of "
+        f"{length.picoseconds:g} ps; kappa in W/(m K), difference paired by blocks.",
+        box=box.SIMPLE,
     )
-    drawn.add_column("network")
     for head in (
-        "exact\nfrom Hardy",
-        "virial\nfrom Hardy",
-        "virial - exact\nrms, of J",
-        "kappa, exact\nW/(m K)",
-        "kappa, virial\nW/(m K)",
-        "difference\nof kappa",
+        "\n\nlayers",
+        "exact\nless\nHardy",
+        "virial\nless\nHardy",
+        "virial\nless\nexact, rms",
+        "\nkappa,\nexact",
+        "\nkappa,\nvirial",
+        "\ndifference\nof kappa",
     ):
-        drawn.add_column(head, justify="right")
+        drawn.add_column(head, justify="right", no_wrap=True)
     for row in answers:
         kappa, error = row.kappa
         change, paired = (100 * value / kappa for value in row.difference)
         drawn.add_row(
-            row.name,
+            str(row.layers),
             f"{row.exact:.0e}",
             small(row.virial),
             small(row.rms),
@@ -356,21 +352,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         every=4,
         temperature=options.temperature,
     )
-    console, answers = Console(), []
+    console = Console()
     if options.model:
         cases = [given(options.model, options.structure, options.lattice)]
     else:
-        data = teach(length.temperature)
-        cases = []
-        for layers in (1, 2, 3):
-            network, error = train(layers, data, length.updates)
-            console.print(f"{layers} layers: learnt, forces wrong by {error:.1%}")
-            cases.append(argon(layers, network))
+        cases = list(taught(length, console))
+    answers = []
     for case in cases:
+        console.print(f"{_layers(case.single.layers)}: {length.replicas} trajectories ...")
         answers.append(ask(case, length))
-        console.print(f"{case.name}: done")
     console.print(table(answers, length))
     console.print(sentence(answers))
+
+
+def taught(length: Length, console: Console) -> Iterator[Case]:
+    """Networks of one, two and three layers, trained in front of your eyes."""
+    data = teach(length.temperature)
+    for layers in (1, 2, 3):
+        network, error = train(layers, data, length.updates)
+        console.print(f"{_layers(layers)}: trained, forces are wrong by {error:.0%}")
+        yield argon(network)
+
+
+def _layers(count: int) -> str:
+    return "1 layer" if count == 1 else f"{count} layers"
 
 
 if __name__ == "__main__":
