@@ -229,10 +229,12 @@ def check_elements(elements: frozenset[int] | None, numbers: NDArray[np.int64]) 
         return
     strange = set(np.unique(numbers).tolist()) - elements
     if strange:
+        first = int(np.argmax(np.isin(numbers, list(strange))))
         raise FluxError(
-            f"the model is not trained on {_names(strange)}; use another model, or check "
-            "the species of the structure (where the file of the model does not name them, "
-            "potential.elements of a run or elements= of load_potential does)"
+            f"the model is not trained on {_names(strange)}, first at atom {first}; use "
+            "another model, or check the species of the structure (where the file of the "
+            "model does not name them, potential.elements of a run or elements= of "
+            "load_potential does)"
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import stepson
 from gkflux.dynamics.config import parse
 from gkflux.dynamics.context import RunContext
+from gkflux.dynamics.engine import Moves
 from gkflux.dynamics.progress import Listener, RunSummary
 from gkflux.dynamics.run import run_stages
 from gkflux.dynamics.setup import Ingredients
@@ -81,7 +82,7 @@ def perform(
     folder: Path,
     text: str = TWO_STAGES,
     *,
-    potential: Harmonic | None = None,
+    potential: Moves | None = None,
     stop: threading.Event | None = None,
     listener: Listener | None = None,
     system: System | None = None,

@@ -21,9 +21,16 @@ from gkflux.dynamics.state import (
     kinetic_energy,
     volumes,
 )
+from gkflux.system import System
 from stepson.units import BOLTZMANN, GPA, KINETIC
 from tests.gkflux.dynamics.gases import SIDE, Gas, gas, parabola
 from tests.gkflux.dynamics.harmonic import Harmonic, oscillators
+from tests.gkflux.dynamics.lennard_jones import (
+    ReducedLennardJones,
+    fcc,
+    lattice_pressure,
+    tail_pressure,
+)
 
 KT = BOLTZMANN * 300
 CSVR = Ensemble("csvr", relaxation=20.0)
@@ -230,7 +237,7 @@ class Density:
 @pytest.mark.usefixtures("any_volume")
 @pytest.mark.parametrize("thermostat", ["csvr", "langevin"])
 def test_volume_of_an_ideal_gas(thermostat: str) -> None:
-    """n atoms: p(V) ~ V^n exp(-P V / kT), a gamma distribution; E_kin knows nothing of V."""
+    """n atoms: p(V) ~ V^n exp(-P V / kT), a gamma distribution, whatever E_kin is."""
     n, p = 8, PRESSURE / GPA
     md = engine(n, range(600), npt(thermostat))
     volume, energy = sampled(md, 600, 400, 4)
@@ -334,7 +341,7 @@ def test_same_bits_in_any_company_and_after_a_restart(ensemble: Ensemble) -> Non
 
 def test_a_cell_that_changes_too_fast_stops_with_step_and_replica() -> None:
     md = engine(4, [5, 6], npt("csvr", pressure=4000.0, compressibility=1.0))
-    with pytest.raises(CellError, match="multiplied by .* in one step") as caught:
+    with pytest.raises(CellError, match=r"multiplied by .* in one step") as caught:
         advance(md, 100)
     assert caught.value.step == md.state.step + 1
     assert caught.value.replica in (5, 6)
@@ -371,3 +378,84 @@ def test_parameters_that_do_not_fit() -> None:
         with pytest.raises(ValueError, match=message):
             ensemble.check()
     Ensemble("npt", pressure=-2.0, relaxation=100.0).check()
+
+
+# --- against published equations of state -------------------------------------------------
+
+
+def solid_density(kelvin: float) -> float:
+    """Lennard-Jones fcc where it sublimates, at next to no pressure, reduced units.
+
+    M. A. van der Hoef, J. Chem. Phys. 117, 5092 (2002), equation 3.
+    """
+    t = kelvin
+    rest = np.sqrt(14.45392093 / (2 * 6.065940096))
+    return float(rest + t * (-0.134343 + t * (-0.0950795 + t * (0.137215 - 0.161890 * t))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("warm", "tolerance"), [(0.15, 0.001), (0.30, 0.0015), (0.45, 0.003)]
+)
+def test_thermal_expansion_of_the_lennard_jones_solid(
+    warm: float, tolerance: float
+) -> None:
+    """256 atoms at zero pressure of the untruncated potential, against published densities.
+
+    What lies beyond the cutoff is added to the pressure as lattice sums. The modulus that
+    the fluctuations of the volume give is that of the published pressures, too.
+    """
+    density, cutoff = solid_density(warm), 3.05
+    beyond = lattice_pressure(density, cutoff)
+    volume, pressure = reduced(fcc(4, 1.01 * density), cutoff, warm, -beyond, 12_000)
+    assert pressure == pytest.approx(-beyond, abs=0.03)
+    assert 256 / volume.mean() == pytest.approx(density, rel=tolerance)
+    modulus = warm * volume.mean() / volume.var()
+    # at T = 0.15, 0.30, 0.45, from the same author's J. Chem. Phys. 113, 8142 (2000)
+    published = {0.15: 64.3, 0.30: 53.6, 0.45: 43.2}[warm] - 2 * beyond
+    assert modulus == pytest.approx(published, rel=0.35)
+
+
+@pytest.mark.slow
+def test_density_of_the_lennard_jones_liquid() -> None:
+    """T = 0.85, P = 0.55355: 0.82, the NIST Standard Reference Simulation Website."""
+    density, cutoff = 0.82, 3.0
+    beyond = tail_pressure(density, cutoff)
+    volume, _ = reduced(fcc(4, density), cutoff, 0.85, 0.55355 - beyond, 16_000)
+    assert 256 / volume.mean() == pytest.approx(density, rel=0.004)
+
+
+def reduced(
+    system: System, cutoff: float, warm: float, pressure: float, steps: int
+) -> tuple[Floats, float]:
+    """Volumes ``(steps, 2)`` and mean pressure of two replicas, reduced units."""
+    unit, kelvin = np.sqrt(KINETIC * 40), warm / BOLTZMANN
+    ensemble = Ensemble(
+        "npt",
+        relaxation=unit / 2,
+        pressure=pressure * GPA,
+        compressibility=1 / (50 * GPA),
+        pressure_relaxation=unit / 2,
+    )
+    moves = integrator(
+        ensemble,
+        system.masses,
+        timestep=0.005 * unit,
+        temperature=kelvin,
+        seed=2,
+        stage=0,
+        replicas=[0, 1],
+    )
+    v = draw_velocities(system.masses, 2 * kelvin, seed=2, stage=0, replicas=[0, 1])
+    state = State.at_rest(np.stack([system.positions] * 2), v)
+    md = Engine(ReducedLennardJones(cutoff), system, state, moves)
+    md.begin()
+    advance(md, 2500)
+    found, pressures = [], []
+    for step in range(steps):
+        md.step()
+        assert state.cells is not None
+        found.append(volumes(state.cells))
+        if step % 5 == 0:
+            pressures.append(md.measure(["pressure"])["pressure"])
+    return np.array(found), float(np.mean(pressures))

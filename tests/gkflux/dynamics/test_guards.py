@@ -3,17 +3,25 @@
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import gkflux
 import stepson
+from gkflux.dynamics.cell_guards import CellError, Escapes, LostAtomError
 from gkflux.dynamics.guards import Drift, DriftError, Hops, UnstableError, check_motion
-from gkflux.dynamics.state import State
+from gkflux.dynamics.progress import Progress
+from gkflux.dynamics.state import Floats, State
+from gkflux.errors import FluxError
+from gkflux.potentials.base import Evaluation
+from gkflux.potentials.lennard_jones import LennardJones
+from gkflux.potentials.load import load_potential
+from gkflux.system import System
 from gkflux.trajectories import trajectory_runs
 from stepson.units import BOLTZMANN
-from tests.gkflux.dynamics.harmonic import oscillators
+from tests.gkflux.dynamics.harmonic import SITES, HarmonicBatch, oscillators
 from tests.gkflux.dynamics.runs import TWO_STAGES, Counting, perform
 
 
@@ -153,3 +161,187 @@ def test_hops_are_counted_from_the_mean_of_all_atoms() -> None:
     assert hops.look(7, shifted) == [(0, {"step": 7, "atom": 2})]
     assert hops.look(8, shifted) == []
     assert hops.first == [{"step": 7, "atom": 2}]
+
+
+# --- each guard, provoked in a run ---------------------------------------------------------
+
+ONE_STAGE = """
+[system]
+structure = "none"
+temperature = 60
+seed = 4
+[potential]
+model = "none"
+[[stage]]
+name = "only"
+timestep = 2.0
+steps = 400
+record = { every = 4, fields = ["positions"] }
+[output]
+folder = "out"
+commit_seconds = 1000
+commit_steps = 20
+"""
+FILE = Path("only") / "md.son"
+
+
+def dimer(length: float) -> System:
+    """Two pairs of argon atoms in a large box, one of them squeezed to a length, Å."""
+    places = [[2, 2, 2], [2, 2, 5.9], [12, 12, 12], [12, 12, 12 + length]]
+    return System(positions=places, numbers=[18] * 4, cell=np.eye(3) * 30, pbc=True)
+
+
+def argon() -> LennardJones:
+    return LennardJones(epsilon=0.0104, sigma=3.4, cutoff=8.0)
+
+
+def test_an_explosion_names_step_and_atom_and_keeps_what_was_good(tmp_path: Path) -> None:
+    """A timestep ten times too long: all goes well until the first hard collision."""
+    text = ONE_STAGE.replace("timestep = 2.0", "timestep = 90.0").replace("= 60", "= 3000")
+    with pytest.raises(UnstableError, match="Å in one step; the frames before") as caught:
+        perform(tmp_path, text, potential=argon(), system=dimer(3.9))
+    error = caught.value
+    assert "Try a shorter timestep" in str(error)
+    assert 0 < error.step < 400
+    assert error.atom in range(4)
+    with stepson.open(tmp_path / FILE) as trajectory:
+        last = int(trajectory["positions"].steps[-1])
+        assert error.step - 4 <= last < error.step
+        assert np.isfinite(trajectory["energy"][:]).all()
+
+
+@pytest.mark.parametrize("length", [0.001, 0.4, 1.2])
+def test_atoms_on_top_of_one_another_are_found_before_a_list_is_made(
+    tmp_path: Path, length: float
+) -> None:
+    with pytest.raises(UnstableError, match=r"step 1, replica 0, atom [23]:"):
+        perform(tmp_path, ONE_STAGE, potential=argon(), system=dimer(length))
+    with stepson.open(tmp_path / FILE) as trajectory:
+        assert list(trajectory["positions"].steps[:]) == [0]
+
+
+class Whirl(Counting):
+    """Oscillators whose forces have a part that no energy has: it does work, on and on."""
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self._strength = strength
+
+    def batch(self, systems: Any, *, skin: float | None = None) -> HarmonicBatch:
+        plain, strength = super().batch(systems), self._strength
+        right = plain.forces
+
+        def forces(positions: Floats, cells: Floats | None = None) -> Evaluation:
+            found = right(positions, cells)
+            around = np.cross([0.0, 0.0, strength], positions - plain.sites)
+            return found._replace(forces=found.forces + around)
+
+        plain.forces = forces  # type: ignore[method-assign]
+        return plain
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "strength"), [("nve", 0.01), ("langevin", 0.1), ("csvr", 0.01)]
+)
+def test_a_run_that_drifts_is_stopped(
+    tmp_path: Path, ensemble: str, strength: float
+) -> None:
+    """A thermostat takes the heat away, and still the books do not fit."""
+    more = {"nve": "", "langevin": "friction = 0.01\n", "csvr": "relaxation = 100\n"}
+    text = ONE_STAGE.replace(
+        'name = "only"\n', f'name = "only"\nensemble = "{ensemble}"\n{more[ensemble]}'
+    ).replace("steps = 400", "steps = 6000")
+    with pytest.raises(DriftError, match="Try a shorter timestep") as caught:
+        perform(tmp_path, text, potential=Whirl(strength))
+    assert caught.value.step * 2.0 >= 10_000
+    assert caught.value.change > 0.2 * 60
+    with stepson.open(tmp_path / FILE) as trajectory:
+        assert trajectory["energy"].steps[-1] == caught.value.step
+    summary = perform(tmp_path / "right", text, potential=Whirl(0.0))
+    assert summary.finished
+    assert not any("drifts" in line for line in summary.messages)
+
+
+def slab(speed: float) -> System:
+    """Four free atoms between two walls, 10 Å apart; the last one flies up."""
+    v = np.zeros((4, 3))
+    v[3, 2] = speed
+    return System(
+        positions=[[1, 1, 3], [5, 1, 4], [1, 5, 5], [5, 5, 9.0]],
+        numbers=[18] * 4,
+        cell=np.eye(3) * 10,
+        pbc=[True, True, False],
+        velocities=v,
+    )
+
+
+def test_an_atom_that_leaves_the_box_is_said_and_one_that_is_lost_stops_the_run(
+    tmp_path: Path,
+) -> None:
+    free = Counting()
+    free.springs, free.quartic = free.springs * 0, 0.0
+    text = ONE_STAGE.replace("seed = 4", 'seed = 4\nvelocities = "file"')
+    text = text.replace("steps = 400", "steps = 8000")
+    said: list[str] = []
+
+    def listen(progress: Progress) -> None:
+        said.extend([] if progress.message is None else [progress.message])
+
+    with pytest.raises(LostAtomError, match="replica 0: atom 3 is 4") as caught:
+        perform(tmp_path, text, potential=free, system=slab(0.002), listener=listen)
+    assert "a larger box" in str(caught.value)
+    (line,) = (text for text in said if "has left the box" in text)
+    assert "atom 3" in line
+    # the momentum is removed: 3/4 of the speed is left
+    left = int(line.split()[1].rstrip(","))
+    assert left * 2.0 == pytest.approx(1 / 0.0015, abs=500)
+    assert caught.value.step * 2.0 == pytest.approx(5 / 0.0015, abs=500)
+    with stepson.open(tmp_path / FILE) as trajectory:
+        assert trajectory["positions"].steps[-1] >= caught.value.step - 4
+
+
+def test_walls_are_those_of_open_directions() -> None:
+    periodic, cluster = oscillators(), System(positions=SITES, numbers=[18] * 4)
+    assert Escapes.of(periodic, 4.0, [0]) is None
+    assert Escapes.of(cluster, 4.0, [0]) is None
+    cell = np.array([[10.0, 0, 0], [0, 10, 0], [0, 6, 8]])
+    oblique = System(positions=SITES + 1, numbers=[18] * 4, cell=cell, pbc=[1, 0, 1])
+    escapes = Escapes.of(oblique, 4.0, [7])
+    assert escapes is not None
+    inside = oblique.positions[None].copy()
+    inside[0, 0] += [50, 0, 80]
+    inside[0, 0, 1] += 60
+    assert escapes.look(5, inside) == []
+    # 1 Å beyond the wall, whose normal is (0, 0.8, -0.6)
+    inside[0, 2] = [3.0, 10.0, 0.0] + np.array([0, 0.8, -0.6])
+    (line,) = escapes.look(6, inside)
+    assert line.startswith("step 6, replica 7: atom 2 has left the box")
+    assert escapes.look(7, inside) == []
+    inside[0, 2] += 3.5 * np.array([0, 0.8, -0.6])
+    with pytest.raises(LostAtomError, match="atom 2 is 4.5 Å outside"):
+        escapes.look(8, inside)
+
+
+def test_a_collapsing_cell_stops_a_run_with_its_good_frames(tmp_path: Path) -> None:
+    text = ONE_STAGE.replace(
+        'name = "only"\n',
+        'name = "only"\nensemble = "npt"\nrelaxation = 100\npressure = 30\n'
+        "compressibility = 0.1\n",
+    )
+    with pytest.raises(CellError, match="replica 0: its volume is 0.49") as caught:
+        perform(tmp_path, text)
+    assert "Check the pressure (GPa)" in str(caught.value)
+    with stepson.open(tmp_path / FILE) as trajectory:
+        assert caught.value.step - 4 <= trajectory["volume"].steps[-1] < caught.value.step
+        assert (trajectory["volume"][:] > 480).all()
+
+
+def test_an_element_that_the_model_does_not_know_is_refused_at_once(
+    tmp_path: Path,
+) -> None:
+    system = oscillators()
+    strange = System(positions=system.positions, numbers=[18, 18, 54, 18], cell=system.cell)
+    model = load_potential("argon")
+    with pytest.raises(FluxError, match="not trained on Xe, first at atom 2"):
+        perform(tmp_path, ONE_STAGE, potential=model, system=strange)
+    assert not (tmp_path / FILE).exists()

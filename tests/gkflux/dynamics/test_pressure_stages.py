@@ -1,5 +1,6 @@
 """Runs at constant pressure: what is stored, where later stages start, restarts."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +251,5 @@ def test_all_ensembles_from_a_script() -> None:
     ],
 )
 def test_what_is_missing_is_said(old: str, new: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=".") as caught:
+    with pytest.raises(ConfigError, match=re.escape(message)):
         parse(CHAIN.replace(old, new), Path("run.toml"))
-    assert message in str(caught.value)

@@ -271,7 +271,7 @@ def test_convective_part_counts_from_the_reference_energies() -> None:
 def test_what_cannot_be_done_is_said() -> None:
     potential = SchNetPotential(network(), elements=frozenset({8, 14}))
     systems, x, v = crystal(2)
-    with pytest.raises(FluxError, match="not trained on H;"):
+    with pytest.raises(FluxError, match="not trained on H, first at atom"):
         potential.batch(systems)
     batch = SchNetPotential(network()).batch(systems)
     with pytest.raises(FluxError, match="call that first"):
