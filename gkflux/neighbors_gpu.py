@@ -308,7 +308,8 @@ class DeviceLists:
         ]
         self.edges = sum(len(edges.other) for edges in lists)
         if self.edges > len(self.other):
-            self._allocate(int(self.edges * HEADROOM) + 64)
+            # whole lines of memory: kernels are compiled for the alignment of what they get
+            self._allocate(64 * (int(self.edges * HEADROOM) // 64 + 1))
         start = 0
         for r, edges in enumerate(lists):
             end = start + len(edges.other)

@@ -1,6 +1,7 @@
 """Blocks of steps on a device: the bits of the ordinary engine, whatever the blocks are."""
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -216,3 +217,20 @@ def test_a_place_that_is_nowhere_stops_the_run() -> None:
     steps.begin()
     with pytest.raises(FluxError, match="not finite"):
         steps.advance(3)
+
+
+def test_what_the_readme_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[3]
+    section = (root / "gkflux/README.md").read_text().partition("## On a GPU")[2]
+    code = (
+        section.partition("```python")[2]
+        .partition("```")[0]
+        .replace('"cuda"', f'"{DEVICE}"')
+    )
+    assert "steps.advance(100" in code
+    monkeypatch.chdir(root)
+    found: list[int] = []
+    exec(
+        code.replace("print)", "lambda step, values: found.append(step))"), {"found": found}
+    )
+    assert found == list(range(2, 101, 2))

@@ -53,7 +53,13 @@ class Recorder:
         assert {*types, *constants} == set(names), names
         signature = types | dict.fromkeys(constants, "constexpr")
         key = (self._kernel.__name__, *signature.items(), *constants.items())
-        source = ASTSource(self._kernel, signature, constants)
+        # as at a launch: tensors begin at multiples of 16 bytes
+        aligned = {
+            (place,): [["tt.divisibility", 16]]
+            for place, name in enumerate(names)
+            if str(signature[name]).startswith("*")
+        }
+        source = ASTSource(self._kernel, signature, constants, aligned)
         LAUNCHES[key] = lambda: triton.compile(
             source, target=TARGET, options={"num_warps": num_warps}
         )
