@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from gkflux.errors import FluxError
-from gkflux.flux import fit_lattice, fluxes, heat_flux
+from gkflux.flux import edge_powers, fit_lattice, fluxes, heat_flux
 from gkflux.potentials.lennard_jones import LennardJones
 from gkflux.potentials.load import load_potential
 from gkflux.potentials.schnet_potential import SchNetPotential
@@ -97,6 +98,25 @@ def test_zirconia(shared_data: Path, model: str, dtype: str) -> None:
         lattice=fit_lattice(system, perfect),
         tolerance=TOLERANCE[dtype],
     )
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_beyond_the_threshold_of_softplus(
+    network: Network, crystal: Crystal, layers: int
+) -> None:
+    """Where torch's softplus is the identity, and its slope one, to the last digit."""
+    wide = network(layers).network
+    with torch.no_grad():
+        for module in wide.modules():
+            if isinstance(module, torch.nn.Linear) and module.bias is not None:
+                module.bias.add_(torch.linspace(18, 24, len(module.bias)))
+    potential, system = SchNetPotential(wide, dtype="float64"), crystal()
+    batch, velocities = potential.batch([system]), np.array(system.velocities)
+    found: Any = batch.forces(system.positions[None])
+    flux = batch.heat_flux(velocities[None], convective=False).plain[0]
+    powers = edge_powers(potential, system, velocities)
+    for got, want in ((found.forces[0], powers.forces), (flux, powers.flux())):
+        assert np.linalg.norm(got - want) < 1e-12 * np.linalg.norm(want)
 
 
 def test_the_generic_engine_takes_a_lattice_as_it_is(crystal: Crystal) -> None:
