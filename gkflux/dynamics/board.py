@@ -23,6 +23,7 @@ class Board:
         self._reached = np.zeros(count, dtype=np.int64)
         self._committed = np.full(count, -1, dtype=np.int64)
         self._temperature, self._drift, self._kappa = np.full((3, count), np.nan)
+        self._volume = np.full(count, np.nan)
         self._bytes = np.zeros(count)
         self._resumed: int | None = None
         self._batches: dict[str, Progress] = {}
@@ -36,6 +37,7 @@ class Board:
         self._temperature[rows] = progress.temperature
         self._drift[rows] = progress.energy_drift
         self._kappa[rows] = progress.kappa_replicas
+        self._volume[rows] = np.nan if progress.volume is None else progress.volume
         self._bytes[rows] = progress.bytes_written / len(rows)
         if progress.resumed_from is not None:
             resumed = self._resumed
@@ -84,6 +86,7 @@ class Board:
             resumed_from=self._resumed,
             numbers=head.numbers,
             reached=tuple(int(step) for step in self._reached),
+            volume=None if np.isnan(self._volume).all() else self._volume.copy(),
         )
 
     def _phase(self) -> Phase:

@@ -217,6 +217,13 @@ class Engine:
         """Return shape ``(replicas,)``, K."""
         return temperature(kinetic_energy(self.state.velocities, self.masses), self.freedom)
 
+    def volume(self) -> Floats | None:
+        """Return shape ``(replicas,)``, Å³, where it fluctuates; else None."""
+        cells = self.state.cells
+        if cells is None or not self._integrator.changes_cell:
+            return None
+        return volumes(cells)
+
     def conserved(self) -> Floats:
         """Return shape ``(replicas,)``: the energy, less what thermostats gave, eV."""
         kinetic = kinetic_energy(self.state.velocities, self.masses)

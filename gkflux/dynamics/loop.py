@@ -226,7 +226,8 @@ class StageLoop:
             self._note_progress(self._thread)
         slope, _ = self._drift.slope()
         step = self._engine.state.step
-        self._reporter.update(now, step, self._engine.temperature(), slope)
+        engine = self._engine
+        self._reporter.update(now, step, engine.temperature(), slope, engine.volume())
 
     def _note_progress(self, thread: EpochThread) -> None:
         self._reporter.committed = thread.committed

@@ -27,7 +27,7 @@ class Progress:
         stage: name of the stage.
         stage_index: its number, from 0.
         stage_count: stages in the configuration.
-        ensemble: ``nve`` or ``langevin``.
+        ensemble: for a header: ``nve``, ``langevin``, ``csvr``, ``npt at 0 GPa``.
         step: the last step computed; ``committed`` is the last one that is on the disk.
         committed: the last step that no crash can take back; -1 before the first commit.
         steps: steps of this stage.
@@ -49,6 +49,8 @@ class Progress:
         message: one line worth showing (a warning, an event), or None.
         resumed_from: the step at which this stage was taken up again, or None.
         numbers: of the replicas in the stage, row by row; empty: 0, 1, 2 ...
+        volume: shape ``(replicas,)``, Å³, where it fluctuates (npt) and once it is
+            known; else None.
         reached: shape ``(replicas,)``, the step of each where they are computed in several
             places; empty where all are at ``step``.
     """
@@ -79,6 +81,7 @@ class Progress:
     resumed_from: int | None = None
     numbers: tuple[int, ...] = ()
     reached: tuple[int, ...] = ()
+    volume: NDArray[np.float64] | None = None
 
     @property
     def time(self) -> float:

@@ -64,6 +64,7 @@ class Reporter:
     def __post_init__(self) -> None:
         nothing = np.full(self.header.replicas, np.nan)
         self._kappas, self._temperature, self._drift = nothing, nothing, nothing
+        self._volume: Floats | None = None
         self._step = self.resumed_from or 0
         self._next, self._next_kappa = 0.0, 0.0
         self._speeds: deque[tuple[float, int]] = deque()
@@ -72,10 +73,18 @@ class Reporter:
         """Whether it is time to `update`."""
         return now >= self._next
 
-    def update(self, now: float, step: int, temperature: Floats, drift: Floats) -> None:
+    def update(
+        self,
+        now: float,
+        step: int,
+        temperature: Floats,
+        drift: Floats,
+        volume: Floats | None = None,
+    ) -> None:
         """Tell how far the stage is."""
         self._next = now + INTERVAL
         self._step, self._temperature, self._drift = step, temperature, drift
+        self._volume = volume
         self._speeds.append((now, step))
         while now - self._speeds[0][0] > WINDOW:
             self._speeds.popleft()
@@ -133,4 +142,5 @@ class Reporter:
             message=message,
             resumed_from=self.resumed_from,
             numbers=head.numbers,
+            volume=self._volume,
         )

@@ -101,6 +101,18 @@ def test_frames_fit_the_terminal(width: int, replicas: int) -> None:
     assert len(lines) <= 6 + 12 + (width < views.WIDE) * 2
 
 
+def test_volumes_stand_where_kappa_would_be() -> None:
+    progress = a_progress(ensemble="npt at 0.1 GPa", volume=np.array([1010.25, 990.0]))
+    text = rendered(views.run_frame(progress, title="run"))
+    assert "npt at 0.1 GPa, 2 replicas" in text
+    assert "kappa" not in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["K", "K/ns", "Å³"] in rows
+    assert ["1", "91.0", "+0.10", "990.0"] in rows
+    assert ["all", "90.0", "+0.10", "1000.1"] in rows
+    assert "90.0 K, 1000.1 Å³, 1 210" in views.progress_line(progress)
+
+
 def test_replicas_that_do_not_fit_are_counted() -> None:
     text = rendered(views.run_frame(a_progress(16), title="x", rows=5))
     assert "12 more" in text

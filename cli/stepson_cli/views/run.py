@@ -119,10 +119,12 @@ def stage_line(progress: "Progress") -> Text:
 
 def progress_line(progress: "Progress") -> str:
     """Say in one line how far a run is."""
-    share = progress.step / progress.steps
+    share, volume = progress.step / progress.steps, ""
+    if progress.volume is not None:
+        volume = f"{_fixed(_mean(progress.volume), '.1f')} Å³, "
     return (
         f"{progress.stage}: step {count(progress.step)} of {count(progress.steps)} "
-        f"({share:.0%}), {_fixed(_mean(progress.temperature), '.1f')} K, "
+        f"({share:.0%}), {_fixed(_mean(progress.temperature), '.1f')} K, {volume}"
         f"{_rate(progress.steps_per_second)} steps/s, "
         f"{duration(progress.seconds_left)} left, {size(progress.bytes_written)}"
     )
@@ -202,6 +204,8 @@ def _bar(progress: "Progress") -> ProgressBar:
 def _replicas(progress: "Progress", rows: int, earlier: "Drifts | None") -> Table:
     table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="quiet")
     names, units = ["replica", "temperature", "drift", "kappa so far"], ["", *UNITS]
+    if progress.volume is not None:
+        names[-1], units[-1] = "volume", "Å³"
     if progress.reached:
         names, units = [*names, "step"], [*units, ""]
     for name, unit in zip(names, units, strict=True):
@@ -227,16 +231,26 @@ def _replica(progress: "Progress", index: int, before: float) -> tuple[Text, ...
         Text(str(number), style),
         Text(_fixed(progress.temperature[index], ".1f")),
         Text(_fixed(drift, "+.2f"), style),
-        Text(_fixed(progress.kappa_replicas[index], ".3f")),
+        Text(_last(progress, index)),
         *(Text(count(step)) for step in progress.reached[index : index + 1]),
     )
 
 
+def _last(progress: "Progress", index: int) -> str:
+    """The volume of a replica where it fluctuates, else kappa so far."""
+    if progress.volume is not None:
+        return _fixed(progress.volume[index], ".1f")
+    return _fixed(progress.kappa_replicas[index], ".3f")
+
+
 def _all(progress: "Progress") -> tuple[Text, ...]:
-    mean = _mean(progress.temperature), _mean(progress.energy_drift), progress.kappa
+    last = _fixed(progress.kappa, ".3f")
+    if progress.volume is not None:
+        last = _fixed(_mean(progress.volume), ".1f")
     texts = (
-        _fixed(value, form)
-        for value, form in zip(mean, (".1f", "+.2f", ".3f"), strict=True)
+        _fixed(_mean(progress.temperature), ".1f"),
+        _fixed(_mean(progress.energy_drift), "+.2f"),
+        last,
     )
     return (Text("all", "title"), *(Text(text, "title") for text in texts))
 

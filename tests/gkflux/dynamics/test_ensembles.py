@@ -1,4 +1,4 @@
-"""Thermostats and barostats: the distributions that they must give, not only that they run."""
+"""Thermostats and barostats: the distributions that they must give."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -90,9 +90,7 @@ def assert_distributed(values: Floats, distribution: Any) -> None:
 def test_csvr_gives_the_kinetic_energy_of_the_canonical_ensemble(n: int) -> None:
     """Started at 900 K: 2 K / kT is chi-square with g degrees of freedom."""
     md = advance(engine(n, range(1500), CSVR, start=900), 100)
-    found = []
-    for _ in range(2):
-        found.append(kinetic(advance(md, 60)))
+    found = [kinetic(advance(md, 60)) for _ in range(2)]
     g = 3 * n - 3
     assert_distributed(2 * np.concatenate(found) / KT, stats.chi2(g))
 

@@ -10,6 +10,7 @@ import gkflux
 import stepson
 from gkflux.dynamics.config import ConfigError, parse
 from gkflux.dynamics.mean_volume import mean_volume
+from gkflux.dynamics.progress import Progress
 from gkflux.errors import FluxError
 from tests.gkflux.dynamics.harmonic import SIDE, oscillators
 from tests.gkflux.dynamics.runs import (
@@ -72,6 +73,20 @@ def chain(folder: Path, calls: int | None = None) -> list[str]:
     if calls is not None:
         return list(stopped_after(folder, calls, CHAIN, lattice=SITES).messages)
     return list(perform(folder, CHAIN, lattice=SITES).messages)
+
+
+def test_volumes_are_told_while_they_fluctuate(tmp_path: Path) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def listen(progress: Progress) -> None:
+        if progress.phase == "running" and progress.message is None:
+            seen.append((progress.ensemble, progress.volume is not None))
+            if progress.volume is not None:
+                assert progress.volume.shape == (progress.replicas,)
+                assert (np.abs(progress.volume - SIDE**3) < 300).all()
+
+    perform(tmp_path, CHAIN, lattice=SITES, listener=listen)
+    assert {("npt at 0.03 GPa", True), ("csvr", False), ("nve", False)} == set(seen)
 
 
 @pytest.fixture(scope="module")
