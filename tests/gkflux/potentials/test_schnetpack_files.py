@@ -98,6 +98,12 @@ def test_what_the_files_tell() -> None:
     assert float(network.atomref[8]) == -2042.0
 
 
+def test_a_hard_cutoff_has_no_table() -> None:
+    """Its filters do not end at zero, as those of the tables do."""
+    assert load("v1-hard.best_model").provenance["exact_filters"]
+    assert not load("v1.best_model").provenance["exact_filters"]
+
+
 def test_elements_come_from_the_reference_energies(crystal: System) -> None:
     potential = load_potential(FOREIGN / "v2.best_model", dtype="float64", **EV)
     assert potential.elements == frozenset(ELEMENTS)
