@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gkflux.device_lists import DeviceLists
 from gkflux.errors import FluxError
-from gkflux.neighbors_gpu import DeviceLists
 from gkflux.potentials.base import Books, Evaluation, FluxResult, Statistics
 from gkflux.potentials.flux_parts import books_of, check_formulation
 from gkflux.potentials.schnet_gpu_passes import Passes, PassesFor

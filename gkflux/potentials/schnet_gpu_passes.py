@@ -25,7 +25,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from gkflux.neighbors_gpu import DeviceLists
+from gkflux.device_lists import DeviceLists
 from gkflux.potentials.schnet_gpu_weights import DeviceReadout, DeviceWeights
 
 __all__ = ["Passes", "PassesFor"]

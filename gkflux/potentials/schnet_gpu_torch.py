@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gkflux.neighbors_gpu import DeviceLists, square_root
+from gkflux.device_lists import DeviceLists
+from gkflux.neighbors_gpu import square_root
 from gkflux.potentials.schnet import LN2
 from gkflux.potentials.schnet_gpu_weights import DeviceReadout, DeviceWeights
 from gkflux.potentials.schnet_tables import INTERVALS, softplus_slope

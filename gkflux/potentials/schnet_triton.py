@@ -29,23 +29,25 @@ import triton.language as tl
 
 __all__ = [
     "backward",
+    "blend",
     "collect",
     "convolve",
-    "flux",
+    "nodes",
     "place_edges",
-    "rates",
+    "slopes",
+    "values",
 ]
 
 
 @triton.jit
-def _values(t):  # type: ignore[no-untyped-def]
+def values(t):  # type: ignore[no-untyped-def]
     """Hermite basis at t: of the value and the slope on the left, then on the right."""
     s = 1.0 - t
     return s * s * (1.0 + 2.0 * t), t * s * s, t * t * (3.0 - 2.0 * t), -t * t * s
 
 
 @triton.jit
-def _slopes(t, scale):  # type: ignore[no-untyped-def]
+def slopes(t, scale):  # type: ignore[no-untyped-def]
     """Derivative of the basis by r; ``scale`` is one over the width of an interval."""
     s = 1.0 - t
     q = 6.0 * t * s * scale
@@ -53,7 +55,7 @@ def _slopes(t, scale):  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _nodes(table, i, f, inside, L: tl.constexpr):  # type: ignore[no-untyped-def]
+def nodes(table, i, f, inside, L: tl.constexpr):  # type: ignore[no-untyped-def]
     """Values and slopes at both ends of the intervals, each ``(edges, L)``."""
     at = table + i[:, None] * (2 * L) + f
     v0 = tl.load(at, mask=inside, other=0.0)
@@ -64,7 +66,7 @@ def _nodes(table, i, f, inside, L: tl.constexpr):  # type: ignore[no-untyped-def
 
 
 @triton.jit
-def _blend(v0, d0, v1, d1, a0, b0, a1, b1):  # type: ignore[no-untyped-def]
+def blend(v0, d0, v1, d1, a0, b0, a1, b1):  # type: ignore[no-untyped-def]
     """W or its derivative, ``(edges, L)``, from nodes and basis."""
     left = a0[:, None] * v0 + b0[:, None] * d0
     return left + (a1[:, None] * v1 + b1[:, None] * d1)
@@ -162,9 +164,9 @@ def convolve(  # type: ignore[no-untyped-def]
         i = tl.load(interval + k, mask=here, other=0)
         t = tl.load(place + k, mask=here, other=0.0)
         source = tl.load(index + k, mask=here, other=0)
-        v0, d0, v1, d1 = _nodes(table, i, f, inside, L)
-        a0, b0, a1, b1 = _values(t)
-        w = _blend(v0, d0, v1, d1, a0, b0, a1, b1)
+        v0, d0, v1, d1 = nodes(table, i, f, inside, L)
+        a0, b0, a1, b1 = values(t)
+        w = blend(v0, d0, v1, d1, a0, b0, a1, b1)
         total += tl.load(y + source[:, None] * L + f, mask=inside, other=0.0) * w
     tl.store(out + c * L + tl.arange(0, L), tl.sum(total, 0))
 
@@ -207,17 +209,17 @@ def backward(  # type: ignore[no-untyped-def]
         t = tl.load(place + k, mask=here, other=0.0)
         e = tl.load(slot + k, mask=here, other=0)
         source = tl.load(index + k, mask=here, other=0)
-        v0, d0, v1, d1 = _nodes(table, i, f, inside, L)
-        a0, b0, a1, b1 = _slopes(t, per_angstrom)
-        slope = _blend(v0, d0, v1, d1, a0, b0, a1, b1)
+        v0, d0, v1, d1 = nodes(table, i, f, inside, L)
+        a0, b0, a1, b1 = slopes(t, per_angstrom)
+        slope = blend(v0, d0, v1, d1, a0, b0, a1, b1)
         far = tl.load(y + source[:, None] * L + f, mask=inside, other=0.0)
         g = tl.sum(own * far * slope, 1)
         if not FRESH:
             g += tl.load(gradient + e, mask=here, other=0.0)
         tl.store(gradient + e, g, mask=here)
         if MESSAGES:
-            a0, b0, a1, b1 = _values(t)
-            w = _blend(v0, d0, v1, d1, a0, b0, a1, b1)
+            a0, b0, a1, b1 = values(t)
+            w = blend(v0, d0, v1, d1, a0, b0, a1, b1)
             o = tl.load(end + k, mask=here, other=0)
             total += tl.load(bm + o[:, None] * L + f, mask=inside, other=0.0) * w
     if MESSAGES:
@@ -267,125 +269,3 @@ def collect(  # type: ignore[no-untyped-def]
         tl.store(virials + 9 * c + 3 * a, tl.sum(v0, 0))
         tl.store(virials + 9 * c + 3 * a + 1, tl.sum(v1, 0))
         tl.store(virials + 9 * c + 3 * a + 2, tl.sum(v2, 0))
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def rates(  # type: ignore[no-untyped-def]
-    row,
-    count,
-    index,
-    end,
-    interval,
-    place,
-    unit,
-    scale,
-    velocities,
-    table,
-    y,
-    ydot,
-    bm,
-    mdot,
-    power,
-    L: tl.constexpr,
-    EDGES: tl.constexpr,
-    FIRST: tl.constexpr,
-    LAST: tl.constexpr,
-    FRESH: tl.constexpr,
-):
-    """Sum ydot_o W + y_o W' dr/dt into ``mdot``; add bm_c . W ydot_o to the powers.
-
-    FIRST layer: what it gathers is constant, so no ydot and no power. LAST: no ``mdot``.
-    FRESH: powers start at zero.
-    """
-    c = tl.program_id(0)
-    first, n = tl.load(row + c), tl.load(count + c)
-    per_angstrom = tl.load(scale).to(tl.float32)
-    lanes, f = tl.arange(0, EDGES), tl.arange(0, L)[None, :]
-    own = tl.load(bm + c * L + f)
-    vx, vy, vz = (
-        tl.load(velocities + 3 * c),
-        tl.load(velocities + 3 * c + 1),
-        tl.load(velocities + 3 * c + 2),
-    )
-    total = tl.zeros((EDGES, L), tl.float32)
-    for start in range(0, n, EDGES):
-        here = start + lanes < n
-        k, inside = first + start + lanes, here[:, None]
-        i = tl.load(interval + k, mask=here, other=0)
-        t = tl.load(place + k, mask=here, other=0.0)
-        o = tl.load(end + k, mask=here, other=0)
-        v0, d0, v1, d1 = _nodes(table, i, f, inside, L)
-        if not FIRST:
-            a0, b0, a1, b1 = _values(t)
-            w = _blend(v0, d0, v1, d1, a0, b0, a1, b1)
-            carried = tl.load(ydot + o[:, None] * L + f, mask=inside, other=0.0) * w
-            p = tl.sum(own * carried, 1)
-            if not FRESH:
-                p += tl.load(power + k, mask=here, other=0.0)
-            tl.store(power + k, p, mask=here)
-            if not LAST:
-                total += carried
-        if not LAST:
-            ux = tl.load(unit + 3 * k, mask=here, other=0.0).to(tl.float64)
-            uy = tl.load(unit + 3 * k + 1, mask=here, other=0.0).to(tl.float64)
-            uz = tl.load(unit + 3 * k + 2, mask=here, other=0.0).to(tl.float64)
-            rate = ux * (tl.load(velocities + 3 * o) - vx)
-            rate += uy * (tl.load(velocities + 3 * o + 1) - vy)
-            rate += uz * (tl.load(velocities + 3 * o + 2) - vz)
-            a0, b0, a1, b1 = _slopes(t, per_angstrom * rate.to(tl.float32))
-            change = _blend(v0, d0, v1, d1, a0, b0, a1, b1)
-            source = tl.load(index + k, mask=here, other=0)
-            total += tl.load(y + source[:, None] * L + f, mask=inside, other=0.0) * change
-    if not LAST:
-        tl.store(mdot + c * L + tl.arange(0, L), tl.sum(total, 0))
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def flux(  # type: ignore[no-untyped-def]
-    row,
-    count,
-    slot,
-    end,
-    unit,
-    distance,
-    vectors,
-    gradient,
-    power,
-    velocities,
-    lattice,
-    out,
-    MESSAGES: tl.constexpr,
-    CHUNK: tl.constexpr,
-):
-    """- d P and - d0 P summed over the edges of each atom, ``(N, 6)``, eV Å/fs, float64.
-
-    P = G . v_o + the power of messages; d0 is between the sites of the ``lattice``,
-    ``(N, 3)``, Å.
-    """
-    c = tl.program_id(0)
-    first, n = tl.load(row + c), tl.load(count + c)
-    lanes = tl.arange(0, CHUNK)
-    for a in tl.static_range(3):
-        site = tl.load(lattice + 3 * c + a)
-        plain = tl.zeros((CHUNK,), tl.float64)
-        gauged = tl.zeros((CHUNK,), tl.float64)
-        for start in range(0, n, CHUNK):
-            here = start + lanes < n
-            k = first + start + lanes
-            e = tl.load(slot + k, mask=here, other=0)
-            o = tl.load(end + k, mask=here, other=0)
-            speed = tl.zeros((CHUNK,), tl.float64)
-            for b in tl.static_range(3):
-                u = tl.load(unit + 3 * k + b, mask=here, other=0.0).to(tl.float64)
-                speed += u * tl.load(velocities + 3 * o + b)
-            p = tl.load(gradient + e, mask=here, other=0.0).to(tl.float64) * speed
-            if MESSAGES:
-                p += tl.load(power + k, mask=here, other=0.0).to(tl.float64)
-            u = tl.load(unit + 3 * k + a, mask=here, other=0.0).to(tl.float64)
-            r = tl.load(distance + k, mask=here, other=0.0).to(tl.float64)
-            plain -= u * r * p
-            between = tl.load(lattice + 3 * o + a, mask=here, other=0.0) - site
-            between += tl.load(vectors + 3 * e + a, mask=here, other=0.0)
-            gauged -= between * p
-        tl.store(out + 6 * c + a, tl.sum(plain, 0))
-        tl.store(out + 6 * c + 3 + a, tl.sum(gauged, 0))

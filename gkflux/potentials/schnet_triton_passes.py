@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from gkflux.neighbors_gpu import DeviceLists
+from gkflux.device_lists import DeviceLists
 from gkflux.potentials import schnet_triton as edges
 from gkflux.potentials import schnet_triton_dense as rows
+from gkflux.potentials import schnet_triton_flux as fluxes
 from gkflux.potentials.schnet_gpu_weights import DeviceReadout, DeviceWeights
 from gkflux.potentials.schnet_tables import INTERVALS
 
@@ -146,7 +147,7 @@ class TritonPasses:
         mdot: Tensor | None,
     ) -> None:
         """Tangents of the messages, and their power."""
-        edges.rates[(self._n,)](
+        fluxes.rates[(self._n,)](
             self._lists.row,
             self._count,
             self._index(t),
@@ -173,7 +174,7 @@ class TritonPasses:
         self, velocities: Tensor, lattice: Tensor, out: Tensor, *, messages: bool
     ) -> None:
         """Fluxes of the atoms."""
-        edges.flux[(self._n,)](
+        fluxes.flux[(self._n,)](
             self._lists.row,
             self._count,
             self._slot,

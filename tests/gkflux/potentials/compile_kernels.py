@@ -19,7 +19,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gkflux.potentials import schnet_triton, schnet_triton_dense
+from gkflux.potentials import schnet_triton, schnet_triton_dense, schnet_triton_flux
 from gkflux.potentials.schnet_gpu import DeviceSchNet
 from gkflux.potentials.schnet_gpu_weights import DeviceWeights
 from gkflux.potentials.schnet_triton_passes import TritonPasses
@@ -31,6 +31,11 @@ TYPES = {
     torch.float64: "*fp64",
     torch.int32: "*i32",
     torch.int64: "*i64",
+}
+KERNELS = {"place_edges", "convolve", "backward", "collect", "rates", "flux"} | {
+    "dense",
+    "readout",
+    "totals",
 }
 LAUNCHES: dict[tuple[Any, ...], Callable[[], Any]] = {}
 
@@ -86,10 +91,10 @@ def resources(binary: bytes) -> tuple[str, str]:
 def main() -> None:
     """Record, compile, print."""
     features = int(sys.argv[1]) if len(sys.argv) > 1 else 128
-    for module in (schnet_triton, schnet_triton_dense):
+    for module in (schnet_triton, schnet_triton_dense, schnet_triton_flux):
         for name in module.__all__:
             kernel = getattr(module, name)
-            if isinstance(kernel, triton.JITFunction):
+            if name in KERNELS:
                 setattr(module, name, Recorder(kernel))
     systems, _, _ = crystal()
     for readout in ("ssp", "silu"):
