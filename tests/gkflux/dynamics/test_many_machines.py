@@ -228,6 +228,7 @@ def test_a_worker_that_is_killed_costs_nothing(
     assert_same_files(unbroken, tmp_path)
 
 
+@pytest.mark.slow
 def test_workers_of_this_machine_one_killed(unbroken: Path, tmp_path: Path) -> None:
     """Its replicas go on with the other one, from their last checkpoint."""
     with killing(tmp_path) as killed:
@@ -263,6 +264,7 @@ def test_a_stop_saves_everywhere_and_any_number_of_workers_goes_on(
     assert_same_files(unbroken, tmp_path)
 
 
+@pytest.mark.slow
 def test_one_process_then_workers(dask: Dask, unbroken: Path, tmp_path: Path) -> None:
     stopped_after(tmp_path, 301 + 1 + 700, LONG)
     summary = spread(tmp_path, LONG, scheduler=dask.address)
@@ -292,6 +294,7 @@ def test_no_worker_is_one_clear_line(
         empty.end()
 
 
+@pytest.mark.slow
 def test_a_worker_of_another_version_is_not_used(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
@@ -328,3 +331,67 @@ def test_files_that_share_a_checkpoint_are_one_group() -> None:
     assert sort_into_groups([held(end=30), None]) == [[0, 1]]
     # each shares one with its neighbour, and all of them none
     assert sort_into_groups([held(20, 30), held(30, 40), held(40, 50)]) == [[0, 1], [2]]
+
+
+def stepson_run(config: Path, folder: Path, *words: str) -> "subprocess.Popen[str]":
+    call = [sys.executable, "-m", "stepson_cli", "run", str(config), "-o", str(folder)]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "cli")])
+    return subprocess.Popen(
+        [*call, *words],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def owners(folder: Path) -> set[int]:
+    """The processes that write the last stage."""
+    locks = [lock.read_text() for lock in folder.glob("production/*/md.son.lock")]
+    return {int(json.loads(text)["pid"]) for text in locks if text}
+
+
+def alive(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
+
+
+@pytest.mark.slow
+def test_the_command_with_workers_interrupted_and_killed(tmp_path: Path) -> None:
+    """Ctrl-C reaches the whole group of the terminal; SIGKILL the command only."""
+    text = (ROOT / "examples" / "argon-40K.toml").read_text()
+    text = text.replace("50_000", "20_000").replace("10_000", "400")
+    text = text.replace("[3, 3, 3]", "[2, 2, 2]")
+    (tmp_path / "argon.xyz").write_text((ROOT / "examples" / "argon.xyz").read_text())
+    config, whole, folder = tmp_path / "run.toml", tmp_path / "whole", tmp_path / "run"
+    config.write_text(text + "commit_seconds = 0.2\n")
+    plain = stepson_run(config, whole)
+    _, said = plain.communicate()
+    assert plain.returncode == 0, said
+
+    def begun(process: "subprocess.Popen[str]", before: set[int]) -> set[int]:
+        until(lambda: process.poll() is not None or len(owners(folder) - before) == 2, 300)
+        assert process.poll() is None, process.communicate()
+        return owners(folder) - before
+
+    first = stepson_run(config, folder, "--workers", "2")
+    workers = begun(first, set())
+    os.killpg(first.pid, signal.SIGINT)
+    out, said = first.communicate(timeout=120)
+    assert first.returncode == 130, said
+    assert "Traceback" not in said
+    assert f"stepson run {config}" in " ".join(out.split())
+    assert "--workers 2" in " ".join(out.split())
+    assert not any(map(alive, workers))
+    assert not owners(folder)
+
+    second = stepson_run(config, folder, "--workers", "2")
+    orphans = begun(second, set())
+    second.kill()
+    second.communicate()
+    until(lambda: not any(map(alive, orphans)), 120)
+
+    third = stepson_run(config, folder, "--workers", "3")
+    _, said = third.communicate()
+    assert third.returncode == 0, said
+    assert_same_files(whole, folder)
