@@ -215,7 +215,7 @@ class Density:
         self._density = density / cumulative[-1]
 
     def cdf(self, x: Floats) -> Floats:
-        return np.interp(x, self._x, self._below)
+        return np.asarray(np.interp(x, self._x, self._below))
 
     def _moment(self, power: int) -> float:
         about = 0.0 if power == 1 else self.mean()

@@ -187,7 +187,7 @@ FILE = Path("only") / "md.son"
 
 def dimer(length: float) -> System:
     """Two pairs of argon atoms in a large box, one of them squeezed to a length, Å."""
-    places = [[2, 2, 2], [2, 2, 5.9], [12, 12, 12], [12, 12, 12 + length]]
+    places = np.array([[2, 2, 2], [2, 2, 5.9], [12, 12, 12], [12, 12, 12 + length]])
     return System(positions=places, numbers=[18] * 4, cell=np.eye(3) * 30, pbc=True)
 
 
@@ -267,7 +267,7 @@ def slab(speed: float) -> System:
     v = np.zeros((4, 3))
     v[3, 2] = speed
     return System(
-        positions=[[1, 1, 3], [5, 1, 4], [1, 5, 5], [5, 5, 9.0]],
+        positions=np.array([[1, 1, 3], [5, 1, 4], [1, 5, 5], [5, 5, 9.0]]),
         numbers=[18] * 4,
         cell=np.eye(3) * 10,
         pbc=[True, True, False],

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_constant_pressure_goes_on_with_the_cell_of_the_moment(unbroken: Path) -
                 assert after["energy"][0] == pytest.approx(energy_of(start), rel=1e-12)
 
 
-def energy_of(state: dict[str, np.ndarray]) -> float:  # type: ignore[type-arg]
+def energy_of(state: dict[str, np.ndarray]) -> float:
     batch = Counting().batch([oscillators()])
     return float(batch.forces(state["positions"][None], state["cell"][None]).energy[0])
 
@@ -217,7 +218,7 @@ def test_constant_pressure_of_a_molecule_is_refused() -> None:
     from gkflux.system import System
 
     cluster = System(positions=SITES, numbers=[18] * 4)
-    known = {"temperature": 300, "timestep": 1.0, "relaxation": 50}
+    known: dict[str, Any] = {"temperature": 300, "timestep": 1.0, "relaxation": 50}
     with pytest.raises(FluxError, match="periodic in all directions"):
         gkflux.MolecularDynamics(Counting(), cluster, ensemble="npt", pressure=0.0, **known)
     with pytest.raises(FluxError, match="'lattice' has no meaning while the cell"):
@@ -235,17 +236,18 @@ def test_constant_pressure_of_a_molecule_is_refused() -> None:
 
 def test_all_ensembles_from_a_script() -> None:
     """`MolecularDynamics` is the dynamics of a run: the same noise, so the same bits."""
-    for ensemble, options in (
-        ("csvr", {"relaxation": 50.0}),
-        ("npt", {"relaxation": 50.0, "pressure": 0.1, "compressibility": 0.2}),
-        ("npt", {"friction": 0.01, "pressure": 0.1, "compressibility": 0.2}),
-    ):
+    pressed = {"pressure": 0.1, "compressibility": 0.2}
+    choices: tuple[dict[str, Any], ...] = (
+        {"ensemble": "csvr", "relaxation": 50.0},
+        {"ensemble": "npt", "relaxation": 50.0, **pressed},
+        {"ensemble": "npt", "friction": 0.01, **pressed},
+    )
+    for options in choices:
         md = gkflux.MolecularDynamics(
             Counting(),
             oscillators(),
             temperature=300,
             timestep=2.0,
-            ensemble=ensemble,
             seed=3,
             **options,
         )

@@ -31,7 +31,7 @@ ENGINES: dict[str, Callable[[], object]] = {
 }
 
 
-def scaled(systems: list[System], factors: list[float]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def scaled(systems: list[System], factors: list[float]) -> tuple[np.ndarray, np.ndarray]:
     cells = np.stack([np.array(s.cell) * f for s, f in zip(systems, factors, strict=True)])
     points = np.stack([s.positions * f for s, f in zip(systems, factors, strict=True)])
     return points, cells
@@ -49,7 +49,14 @@ def test_a_batch_at_other_cells_has_the_bits_of_one_made_for_them(name: str) -> 
     systems = [crystal(0), crystal(1)]
     kept: Batch = potential.batch(systems)  # type: ignore[attr-defined]
     v = np.random.default_rng(3).normal(0, 1e-3, (2, 32, 3))
-    walk = ([1, 1], [1.002, 0.999], [0.99, 1.01], [0.9, 1.1], [0.8, 1.0], [1, 1])
+    walk: tuple[list[float], ...] = (
+        [1, 1],
+        [1.002, 0.999],
+        [0.99, 1.01],
+        [0.9, 1.1],
+        [0.8, 1.0],
+        [1, 1],
+    )
     for factors in walk:
         x, cells = scaled(systems, factors)
         found = bits(kept.forces(x, cells), kept.heat_flux(v))
