@@ -48,7 +48,7 @@ peer: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m peer
 
 gpu: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -m "gpu or not (slow or peer)" tests/gkflux/test_gpu.py tests/gkflux/test_neighbors_gpu.py tests/gkflux/test_device_lists.py \
+	$(BIN)/python -m pytest -m "not peer" tests/gkflux/test_gpu.py tests/gkflux/test_neighbors_gpu.py tests/gkflux/test_device_lists.py \
 		tests/gkflux/potentials/test_schnet_triton.py tests/gkflux/dynamics/test_device_noise.py tests/gkflux/dynamics/test_device_steps.py
 	$(BIN)/python benchmarks/gpu.py --json benchmarks/results/gpu.json
 
