@@ -51,7 +51,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_result(tmp_path: Path) -> 
     paths = [_write(tmp_path / f"{number}.son", number) for number in range(6)]
     expected = gkflux.GreenKubo.from_trajectories(paths)
     cluster: Any = distributed.LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
     )
     with cluster:
         seen: list[int] = []
