@@ -21,7 +21,7 @@ from gkflux.potentials.flux_parts import (
     convective_flux,
     total,
 )
-from gkflux.potentials.schnet_rows import Geometry
+from gkflux.potentials.schnet_rows import Geometry, image_vectors
 from gkflux.potentials.schnet_vector import BLOCK
 from gkflux.potentials.schnet_weights import Weights
 from gkflux.potentials.skin import SkinLists, reverse_edges
@@ -130,8 +130,9 @@ class SchNetBatch:
             self._lists.edges, before, self._lists.cells, strict=True
         ):
             end = start + len(edges)
-            if cell is not old and not np.array_equal(cell, old):
-                g.shift[start:end] = edges.vectors(cell)
+            same = cell is old or cell is None or old is None or np.array_equal(cell, old)
+            if cell is not None and not same:
+                image_vectors(edges.shift, cell, g.shift[start:end])
             start = end
 
     def _rows(self, array: Floats) -> Floats:
