@@ -405,8 +405,7 @@ def test_thermal_expansion_of_the_lennard_jones_solid(
     """
     density, cutoff = solid_density(warm), 3.05
     beyond = lattice_pressure(density, cutoff)
-    volume, pressure = reduced(fcc(4, 1.01 * density), cutoff, warm, -beyond, 12_000)
-    assert pressure == pytest.approx(-beyond, abs=0.03)
+    volume = reduced(fcc(4, 1.01 * density), cutoff, warm, -beyond, 12_000)
     assert 256 / volume.mean() == pytest.approx(density, rel=tolerance)
     modulus = warm * volume.mean() / volume.var()
     # at T = 0.15, 0.30, 0.45, from the same author's J. Chem. Phys. 113, 8142 (2000)
@@ -419,14 +418,14 @@ def test_density_of_the_lennard_jones_liquid() -> None:
     """T = 0.85, P = 0.55355: 0.82, the NIST Standard Reference Simulation Website."""
     density, cutoff = 0.82, 3.0
     beyond = tail_pressure(density, cutoff)
-    volume, _ = reduced(fcc(4, density), cutoff, 0.85, 0.55355 - beyond, 16_000)
+    volume = reduced(fcc(4, density), cutoff, 0.85, 0.55355 - beyond, 16_000)
     assert 256 / volume.mean() == pytest.approx(density, rel=0.004)
 
 
 def reduced(
     system: System, cutoff: float, warm: float, pressure: float, steps: int
-) -> tuple[Floats, float]:
-    """Volumes ``(steps, 2)`` and mean pressure of two replicas, reduced units."""
+) -> Floats:
+    """Volumes ``(steps, 2)`` of two replicas, in reduced units."""
     unit, kelvin = np.sqrt(KINETIC * 40), warm / BOLTZMANN
     ensemble = Ensemble(
         "npt",
@@ -449,11 +448,9 @@ def reduced(
     md = Engine(ReducedLennardJones(cutoff), system, state, moves)
     md.begin()
     advance(md, 2500)
-    found, pressures = [], []
-    for step in range(steps):
+    found = []
+    for _ in range(steps):
         md.step()
         assert state.cells is not None
         found.append(volumes(state.cells))
-        if step % 5 == 0:
-            pressures.append(md.measure(["pressure"])["pressure"])
-    return np.array(found), float(np.mean(pressures))
+    return np.array(found)
