@@ -21,7 +21,8 @@ graph (`semilocal`), and the virial form, which only knows the gradients of the 
 A network of your own, for example the one of the publication, is asked with
 
     python examples/virial_and_hardy.py --model model_n2.torch \\
-        --structure 300K-96-atoms.in --lattice 300K-96-atoms-lattice.in --temperature 300
+        --structure 300K-96-atoms.in --lattice 300K-96-atoms-lattice.in \\
+        --small primitive.in --temperature 300 --timestep 4
 """
 
 import argparse
@@ -166,11 +167,12 @@ def shaken(system: System) -> System:
     return system.moved(moved, velocities=rng.normal(0, 2e-3, system.positions.shape))
 
 
-def given(model: Path, structure: Path, lattice: Path) -> Case:
+def given(model: Path, structure: Path, lattice: Path, small: Path) -> Case:
     """A model and a crystal from files."""
     single, double = (gkflux.load_potential(model, dtype=d) for d in ("float32", "float64"))
     start, perfect = System.read(structure), System.read(lattice)
-    return Case(single, double, start, fit_lattice(start, perfect), shaken(start))
+    sites = fit_lattice(start, perfect)
+    return Case(single, double, start, sites, shaken(System.read(small)))
 
 
 # -------------------------------------------------------------------- fluxes and kappa
@@ -275,12 +277,14 @@ def table(answers: Sequence[Answer], length: Length) -> Table:
         caption=f"Hardy: relative, on one small cell. The rest: {length.replicas} runs of "
         f"{length.picoseconds:g} ps; kappa in W/(m K), difference paired by blocks.",
         box=box.SIMPLE,
+        padding=(0, 1),
+        pad_edge=False,
     )
     for head in (
         "\n\nlayers",
         "exact\nless\nHardy",
         "virial\nless\nHardy",
-        "virial\nless\nexact, rms",
+        "virial\nless exact,\nrms",
         "\nkappa,\nexact",
         "\nkappa,\nvirial",
         "\ndifference\nof kappa",
@@ -303,7 +307,9 @@ def table(answers: Sequence[Answer], length: Length) -> Table:
 
 def small(ratio: float) -> str:
     """A percentage, or a power of ten where it would be nothing but zeros."""
-    return f"{ratio:.1%}" if ratio >= 1e-3 else f"{ratio:.0e}"
+    if ratio < 1e-3:
+        return f"{ratio:.0e}"
+    return f"{ratio:.1%}" if ratio < 0.1 else f"{ratio:.0%}"
 
 
 def sentence(answers: Sequence[Answer]) -> str:
@@ -312,21 +318,21 @@ def sentence(answers: Sequence[Answer]) -> str:
     more = [row for row in answers if row.layers > 1]
     parts = []
     if one:
-        parts.append("with one layer they are one function, to the last digits")
+        parts.append("with one layer they are one function, to the last digit")
     if more:
         sizes = " and ".join(small(row.virial) for row in more)
         parts.append(
-            "with more layers they are not: without the power that messages carry, "
-            f"{sizes} of the flux is missing"
+            "with more they are not: without the power that messages carry the flux is "
+            f"wrong by {sizes}"
         )
     seen = [row for row in more if abs(row.difference[0]) > 3 * row.difference[1]]
     if seen:
-        shifts = ", ".join(
+        shifts = " and ".join(
             f"{100 * row.difference[0] / row.kappa[0]:+.1f} ± "
             f"{100 * row.difference[1] / row.kappa[0]:.1f} %"
             for row in seen
         )
-        parts.append(f"and that is no gauge, kappa changes by {shifts}")
+        parts.append(f"which is no gauge, kappa changes by {shifts}")
     elif more:
         parts.append("which runs as short as these do not resolve in kappa")
     return "Answer: " + ", ".join(parts) + "."
@@ -343,7 +349,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, help="ask this network instead")
     parser.add_argument("--structure", type=Path, help="its crystal")
     parser.add_argument("--lattice", type=Path, help="equilibrium positions of that")
+    parser.add_argument("--small", type=Path, help="a small crystal of it, for Hardy")
     options = parser.parse_args(arguments)
+    if options.model and not (options.structure and options.lattice):
+        parser.error("--model needs --structure and --lattice")
     length = Length(
         updates=options.updates,
         replicas=options.replicas,
@@ -354,7 +363,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     console = Console()
     if options.model:
-        cases = [given(options.model, options.structure, options.lattice)]
+        small_one = options.small or options.structure
+        cases = [given(options.model, options.structure, options.lattice, small_one)]
     else:
         cases = list(taught(length, console))
     answers = []

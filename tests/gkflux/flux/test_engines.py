@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gkflux.errors import FluxError
 from gkflux.flux import edge_powers, fit_lattice, fluxes, heat_flux
+from gkflux.potentials.base import Potential
 from gkflux.potentials.lennard_jones import LennardJones
 from gkflux.potentials.load import load_potential
 from gkflux.potentials.schnet_potential import SchNetPotential
@@ -22,8 +23,8 @@ TOLERANCE = {"float64": 1e-11, "float32": 3e-5}
 
 
 def compare(
-    engine: SchNetPotential,
-    exact: SchNetPotential,
+    engine: Potential,
+    exact: Potential,
     systems: list[System],
     *,
     formulation: str,
