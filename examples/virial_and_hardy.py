@@ -277,8 +277,8 @@ def table(answers: Sequence[Answer], length: Length) -> Table:
         caption=f"Hardy: relative, on one small cell. The rest: {length.replicas} runs of "
         f"{length.picoseconds:g} ps; kappa in W/(m K), difference paired by blocks.",
         box=box.SIMPLE,
-        padding=(0, 1),
-        pad_edge=False,
+        padding=(0, 0, 0, 1),
+        show_edge=False,
     )
     for head in (
         "\n\nlayers",
