@@ -8,7 +8,10 @@ checkpoint, so that a killed run goes on as if nothing had happened (``recovery.
 read             for
 ================ ==================================================================
 config           the TOML file; config_errors: its messages
-run, stage, loop what happens, from the outside in
+run, stage,      what happens, from the outside in; a batch is some replicas of a stage
+batch, loop
+cluster, remote  batches on many workers, and what runs there; board puts their progress
+                 together, workers starts processes
 engine           forces, integrator (verlet, langevin with noise), heat flux
 recording        fields, cadences, frames that wait for their commit
 epochs, files    the one writer thread; files of a batch

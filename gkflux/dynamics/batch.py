@@ -24,14 +24,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gkflux.dynamics.cell_guards import Escapes
-from gkflux.dynamics.cell_rescaling import cube_root
 from gkflux.dynamics.checkpoint import batch_state, pack
 from gkflux.dynamics.context import first_starts, make_engine
 from gkflux.dynamics.engine import Engine
 from gkflux.dynamics.files import create_file, note_continuation, open_file
 from gkflux.dynamics.guards import Drift, Hops
 from gkflux.dynamics.live_kappa import LiveKappa
-from gkflux.dynamics.mean_volume import mean_volume
 from gkflux.dynamics.loop import Pace, StageLoop
 from gkflux.dynamics.provenance import environment, stage_metadata
 from gkflux.dynamics.recording import Recorder
@@ -54,13 +52,17 @@ GLANCE = 1 << 17
 class BatchRun:
     """Some replicas of one stage, from wherever their files end."""
 
-    def __init__(self, stage: "StageRun", replicas: Sequence[int]) -> None:
+    def __init__(
+        self, stage: "StageRun", replicas: Sequence[int], *, alone: bool = True
+    ) -> None:
         """Prepare; nothing is opened or computed.
 
         Args:
             stage: what the stage is.
             replicas: numbers of those that run here.
+            alone: nobody else looks after the stage as a whole.
         """
+        self._alone = alone
         self._stage, self._context, self._config = stage, stage.context, stage.config
         self.replicas = tuple(replicas)
         self.files = [stage.files[k] for k in self.replicas]
@@ -319,18 +321,9 @@ class BatchRun:
             kappa.begin(np.stack(columns))
 
     def _tell_volume(self) -> None:
-        """At the end of a stage at constant pressure: its mean volume, said and kept."""
-        if not self._config.told.changes_cell:
-            return
-        mean = mean_volume(self.files, self._config.steps)
-        for held in self._held:
-            if held is not None:
-                held.writer.note({"mean_volume": mean.facts})
-        scale = cube_root(mean.volume / self._stage.system.volume)
-        self._reporter.say(
-            f"stage {self._config.name}: mean volume {mean}, lattice vectors {scale:.5f} "
-            "times those of the structure"
-        )
+        """The mean volume is that of all replicas: one of many batches does not know it."""
+        if self._alone:
+            self._stage.tell_volume([h.writer for h in self._held if h is not None])
 
     def _check_place(self) -> None:
         """A folder may be moved while its files are written: they go with it."""

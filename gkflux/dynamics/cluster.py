@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -24,6 +24,7 @@ from uuid import uuid4
 import stepson
 from gkflux.dynamics.board import Board
 from gkflux.dynamics.context import RunContext
+from gkflux.dynamics.files import open_file
 from gkflux.dynamics.remote import (
     Answer,
     Introduction,
@@ -98,6 +99,8 @@ class Team:
                     "command goes on"
                 )
         board.finish(set(stage.everyone) - set(left), stage.config.steps)
+        if not left and stage.config.told.changes_cell:
+            self._tell_volume(stage)
         self._send(board.progress(phase="stopped" if left else "finished"))
         return not left, stage.saved_step()
 
@@ -141,6 +144,12 @@ class Team:
             settings=stage.settings,
             recipe=self._recipe,
         )
+
+    def _tell_volume(self, stage: StageRun) -> None:
+        """Note in every file what no worker alone could know."""
+        with ExitStack() as stack:
+            writers = [stack.enter_context(open_file(path)) for path in stage.files]
+            stage.tell_volume(writers)
 
     def _account(self, stage: StageRun, outcome: Outcome) -> None:
         context, name = self._context, stage.config.name

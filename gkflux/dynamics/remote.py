@@ -158,7 +158,7 @@ def work(job: Job) -> Outcome:
         with _watched(post):
             stage = _stage(job, post)
             context = stage.context
-            batch = BatchRun(stage, job.replicas)
+            batch = BatchRun(stage, job.replicas, alone=False)
             _wait_for_files(batch.files, post)
             if not post.stop.is_set():
                 finished, _ = batch.compute(post.stop)

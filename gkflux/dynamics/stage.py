@@ -12,10 +12,12 @@ import numpy as np
 
 import stepson
 from gkflux.dynamics.batch import BatchRun
+from gkflux.dynamics.cell_rescaling import cube_root
 from gkflux.dynamics.config import StageConfig
 from gkflux.dynamics.context import RunContext
 from gkflux.dynamics.engine import Flux
 from gkflux.dynamics.folder import check_stage
+from gkflux.dynamics.mean_volume import mean_volume
 from gkflux.dynamics.provenance import settings
 from gkflux.dynamics.recording import stage_fields
 from gkflux.dynamics.replicas import files_of
@@ -23,6 +25,7 @@ from gkflux.dynamics.reporting import Header, Reporter
 from gkflux.dynamics.setup import stage_flux
 from gkflux.dynamics.state import Floats, degrees_of_freedom
 from gkflux.system import System
+from stepson import Writer
 from stepson.lock import forget_dead
 
 __all__ = ["StageRun"]
@@ -143,6 +146,23 @@ class StageRun:
                 f"that messages of {layers} interaction layers carry; kappa will be wrong",
                 "starting",
             )
+
+    def tell_volume(self, writers: Sequence[Writer]) -> None:
+        """At the end of a stage at constant pressure: its mean volume, said and kept.
+
+        Args:
+            writers: of all files.
+        """
+        if not self.config.told.changes_cell:
+            return
+        mean = mean_volume(self.files, self.config.steps)
+        for writer in writers:
+            writer.note({"mean_volume": mean.facts})
+        scale = cube_root(mean.volume / self.system.volume)
+        self.reporter(self.everyone).say(
+            f"stage {self.config.name}: mean volume {mean}, lattice vectors {scale:.5f} "
+            "times those of the structure"
+        )
 
     def fields(self) -> tuple[stepson.Field, ...]:
         """Return the fields of its files."""

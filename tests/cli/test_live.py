@@ -113,6 +113,15 @@ def test_volumes_stand_where_kappa_would_be() -> None:
     assert "90.0 K, 1000.1 Å³, 1 210" in views.progress_line(progress)
 
 
+def test_replicas_of_several_machines_show_how_far_each_is() -> None:
+    progress = a_progress(numbers=(4, 7), reached=(12_400, 13_600))
+    shown = rendered(views.run_frame(progress, title="argon.toml", width=80))
+    rows = [
+        line.split() for line in shown.splitlines() if line.split()[:1] in (["4"], ["7"])
+    ]
+    assert [" ".join(row[-2:]) for row in rows] == ["12 400", "13 600"]
+
+
 def test_replicas_that_do_not_fit_are_counted() -> None:
     text = rendered(views.run_frame(a_progress(16), title="x", rows=5))
     assert "12 more" in text

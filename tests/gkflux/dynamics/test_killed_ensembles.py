@@ -77,6 +77,29 @@ def perform(config: str, folder: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ensemble", ["csvr", "npt"])
+def test_workers_leave_the_files_that_one_process_does(
+    ensemble: str, tmp_path: Path
+) -> None:
+    """Also where a stage at constant volume starts from a mean cell."""
+    config = configured(tmp_path, ensemble)
+    last = '[[stage]]\nname = "last"\ntimestep = 4.0\nsteps = 50\nreplicas = 3\n[output]'
+    config.write_text(config.read_text().replace("[output]", last))
+    here, there = tmp_path / "here", tmp_path / "there"
+    one = run(load(config), output=here)
+    many = run(load(config), output=there, workers=2)
+    assert one.finished
+    assert many.finished
+    assert_same_files(here, there)
+    volumes = [
+        [line for line in summary.messages if "mean volume" in line]
+        for summary in (one, many)
+    ]
+    assert volumes[0] == volumes[1]
+    assert len(volumes[0]) == (2 if ensemble == "npt" else 0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
 def test_a_hundred_random_kills(ensemble: str, tmp_path: Path) -> None:
     config = str(configured(tmp_path, ensemble))
