@@ -14,7 +14,7 @@ the left is
 
 with dU_i/dt from one forward tangent of the potential's energies, by automatic
 differentiation: exact, no finite step, and no gather or cotangent is looked at. That
-costs about three plain evaluations of the network and no tape.
+costs three to four plain evaluations of the network, and no tape.
 
 What is judged is the difference over the size of what was summed, the rms over atoms of
 sum abs(P_e). `LIMITS` go by the precision of the potential. Measured at the worst atom of
