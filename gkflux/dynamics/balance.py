@@ -4,8 +4,8 @@ With ``check_balance = true`` under ``heat_flux``, the power balance of every at
 replica is checked (`gkflux.flux.balance`) at the first three samples of the flux that a
 process computes and at every five thousandth after them. To check a sample costs three to
 four plain evaluations of the network, some fifty force calls of the fast engine: half a
-percent of a run with a sample every second step. Nothing that is computed or stored depends on it, so it may be switched
-on or off when a run goes on.
+percent of a run with a sample every second step. Nothing that is computed or stored
+depends on it, so it may be switched on or off when a run goes on.
 """
 
 from collections.abc import Sequence
