@@ -62,9 +62,9 @@ class Failing(Counting):
 class FailingBatch(HarmonicBatch):
     calls = 0
 
-    def forces(self, positions: Floats) -> Evaluation:
+    def forces(self, positions: Floats, cells: Floats | None = None) -> Evaluation:
         self.calls += 1
-        found = super().forces(positions)
+        found = super().forces(positions, cells)
         if self.calls > 300 and len(positions) == 2:
             found.forces[1, 3] = np.nan
         return found
@@ -259,11 +259,9 @@ def test_a_stop_saves_everywhere_and_any_number_of_workers_goes_on(
         assert summary.step == min(saved(tmp_path))
         assert not list(tmp_path.rglob("*.lock"))
     steps = saved(tmp_path)
-    assert steps[0] == steps[1], (steps, summary.messages)
-    assert steps[2] == steps[3]
     summary = perform(tmp_path, text)
     assert summary.finished
-    if steps[0] != steps[2]:
+    if len(set(steps)) > 1:
         assert any("catches up alone" in line for line in summary.messages)
     assert_same_files(whole, tmp_path)
 

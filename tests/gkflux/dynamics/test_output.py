@@ -17,6 +17,7 @@ import pytest
 
 import stepson
 from gkflux.dynamics import loop
+from gkflux.dynamics.epochs import EpochThread
 from tests.gkflux.dynamics.runs import (
     TWO_STAGES,
     Counting,
@@ -58,14 +59,14 @@ def checkpoints(path: Path) -> list[int]:
 def test_half_a_minute_is_the_most_that_a_crash_costs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, submit = Clock(), loop.EpochThread.submit
+    clock, submit = Clock(), EpochThread.submit
 
     def quick_disk(thread: Any, step: int, *rest: Any) -> None:
         submit(thread, step, *rest)
         while thread.committed < step:  # the clock of the test does not run for the disk
             time.sleep(0.001)
 
-    monkeypatch.setattr(loop.EpochThread, "submit", quick_disk)
+    monkeypatch.setattr(EpochThread, "submit", quick_disk)
     monkeypatch.setattr(loop, "time", clock)
     perform(tmp_path, SLOW, potential=Counting(clock.tick))
     for k in range(3):
@@ -110,14 +111,14 @@ def test_what_waits_for_a_slow_disk_is_bounded(
     """Three epochs at most: one that is collected, one handed over, one being written."""
     monkeypatch.setattr(loop, "WAITING", 20_000)
     sizes = []
-    real = loop.EpochThread.submit
+    real = EpochThread.submit
 
     def submit(thread: Any, step: int, epoch: Any, *rest: Any) -> None:
         sizes.append(sum(v.nbytes for c in epoch.cadences for v in c.values.values()))
         assert thread._jobs.qsize() <= 1
         real(thread, step, epoch, *rest)
 
-    monkeypatch.setattr(loop.EpochThread, "submit", submit)
+    monkeypatch.setattr(EpochThread, "submit", submit)
     assert perform(tmp_path, SLOW).finished
     assert 20_000 <= max(sizes) < 22_000
 
