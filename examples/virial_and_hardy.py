@@ -38,6 +38,7 @@ A network of your own, for example the one of the publication, is asked with
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,9 +182,10 @@ def shaken(system: System) -> System:
 def given(model: Path, structure: Path, lattice: Path, small: Path) -> Case:
     """A model and a crystal from files."""
     single, double = (gkflux.load_potential(model, dtype=d) for d in ("float32", "float64"))
-    start, perfect = System.read(structure), System.read(lattice)
-    sites = fit_lattice(start, perfect)
-    return Case(single, double, start, sites, shaken(System.read(small)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)  # of ASE's readers
+        start, perfect, part = map(System.read, (structure, lattice, small))
+    return Case(single, double, start, fit_lattice(start, perfect), shaken(part))
 
 
 # -------------------------------------------------------------------- fluxes and kappa
@@ -332,9 +334,9 @@ def sentence(answers: Sequence[Answer]) -> str:
         parts.append("with one layer they are one function, to the last digit")
     if more:
         sizes = " and ".join(small(row.virial) for row in more)
+        who = "with more they are not" if one else "with several layers they are not equal"
         parts.append(
-            "with more they are not: without the power that messages carry the flux is "
-            f"wrong by {sizes}"
+            f"{who}: without the power that messages carry the flux is wrong by {sizes}"
         )
     seen = [row for row in more if abs(row.difference[0]) > 3 * row.difference[1]]
     if seen:
