@@ -224,6 +224,14 @@ class Engine:
             return None
         return volumes(cells)
 
+    def steady(self) -> Floats:
+        """Return shape ``(replicas,)``: drifts when a run does, else nearly stands, eV.
+
+        The conserved energy with the integrator's own slow fluctuations taken out.
+        """
+        slow = self._integrator.slow_part(self.evaluation.forces)
+        return np.asarray(self.conserved() + slow)
+
     def conserved(self) -> Floats:
         """Return shape ``(replicas,)``: the energy, less what thermostats gave, eV."""
         kinetic = kinetic_energy(self.state.velocities, self.masses)

@@ -4,12 +4,16 @@
   than half the cutoff of its potential, stops the run.
 * `Hops`: an atom that left its site on the reference lattice; the heat flux in that
   gauge means less from there on. A warning here, and a failed check of Green-Kubo.
-* `Drift`: the slope of the conserved quantity (energy; less the heat of a thermostat). Its
-  fluctuations are fast and correlated, so it is averaged over blocks of half a picosecond,
-  and a line is fitted to the means. Extrapolated to the length of the stage, and spread
-  over 3 kB an atom, the slope is a change of temperature. Above 2 % of T it is worth a
-  warning, above 20 % the run stops: but only once at least 10 ps are there and the
-  standard error of that change is below a third of the limit in question.
+* `Drift`: the slope of the conserved quantity (energy; less the heat of a thermostat).
+  Its fluctuations are fast and correlated, so it is averaged over blocks of half a
+  picosecond, and a line is fitted to the means. What is left of them wanders (the forces
+  of a cosine cutoff have a kink, and every pair that crosses it changes the energy a
+  little, at random), so the error of the slope counts the correlation of neighbours, rho,
+  too: white noise times sqrt((1 + rho) / (1 - rho)). Extrapolated to the length of the
+  stage and spread over 3 kB an atom, the slope is a change of temperature. Above 2 % of T
+  it is worth a warning, above 20 % the run stops: but only once at least 10 ps are there,
+  and the standard error of that change is below a third of the limit in question, or of
+  what the change is beyond it.
 
 The sums of the fit, and the first hop of a replica, are part of its checkpoint: a restart
 judges as an unbroken run does, and whoever reads the file knows.
@@ -20,6 +24,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from gkflux.dynamics.state import Floats, State
 from gkflux.errors import FluxError
@@ -182,7 +187,9 @@ class Drift:
         self._origin = np.full(replicas, np.nan)
         self._block = _Block(0, 0.0, 0.0, np.zeros(replicas))
         self._n, self._t, self._tt = 0.0, 0.0, 0.0
-        self._x, self._xx, self._tx = np.zeros((3, replicas))
+        self._x, self._xx, self._tx, self._xy = np.zeros((4, replicas))
+        self._first, self._last = np.zeros((2, replicas))
+        self._began = self._ended = 0.0
         self._warned = np.zeros(replicas, dtype=bool)
 
     def add(self, step: int, conserved: Floats) -> bool:
@@ -202,6 +209,11 @@ class Drift:
         return complete
 
     def _push(self, time: float, value: Floats) -> None:
+        if self._n == 0:
+            self._first, self._began = value.copy(), time
+        else:
+            self._xy += value * self._last
+        self._last, self._ended = value.copy(), time
         self._n += 1
         self._t += time
         self._tt += time * time
@@ -218,8 +230,29 @@ class Drift:
         tx = self._tx - self._t * self._x / self._n
         xx = self._xx - self._x**2 / self._n
         slope = tx / tt
-        rest = np.maximum(xx - slope * tx, 0.0) / (self._n - 2)
-        return slope * self._kelvin * 1e6, np.sqrt(rest / tt) * self._kelvin * 1e6
+        rest = np.maximum(xx - slope * tx, 0.0)
+        rho = self._correlation(slope, rest)
+        error = np.sqrt(rest / (self._n - 2) / tt * (1.0 + rho) / (1.0 - rho))
+        return slope * self._kelvin * 1e6, error * self._kelvin * 1e6
+
+    def _correlation(self, slope: Floats, rest: Floats) -> Floats:
+        """Return rho of neighbouring residuals, ``(replicas,)``, 0 to 1 - 2/n.
+
+        The sum of r_i r_{i-1}, r_i = x_i - m_i, m_i = a + b t_i, from the running sums;
+        times are h apart. A fit takes some correlation away: about (1 + 4 rho) / n.
+        """
+        n, b = self._n, slope
+        h = (self._ended - self._began) / (n - 1.0)
+        a = (self._x - b * self._t) / n
+        first, last = a + b * self._began, a + b * self._ended
+        mixed = 2.0 * (a * self._x + b * self._tx) - self._first * first - self._last * last
+        mixed += b * h * (self._first - self._last)
+        lines = n * a * a + 2.0 * a * b * self._t + b * b * self._tt - first * first
+        lines -= b * h * (self._x - first)
+        product = self._xy - mixed + lines
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rho = np.nan_to_num(product / rest, nan=0.0, posinf=0.0, neginf=0.0)
+        return np.asarray(np.clip(rho + (1.0 + 4.0 * rho) / n, 0.0, 1.0 - 2.0 / n))
 
     def judge(self, step: int) -> str | None:
         """Return a warning the first time that one is due.
@@ -231,7 +264,7 @@ class Drift:
             return None
         slope, error = (values * self._length * 1e-6 for values in self.slope())
         change = np.abs(slope)
-        fatal = (change > STOP * self._target) & (error < STOP * self._target / 3)
+        fatal = _beyond(change, error, STOP * self._target)
         if fatal.any():
             replica = int(np.argmax(fatal))
             raise DriftError(
@@ -240,7 +273,7 @@ class Drift:
                 change=float(slope[replica]),
                 target=self._target,
             )
-        due = (change > WARN * self._target) & (error < WARN * self._target / 3)
+        due = _beyond(change, error, WARN * self._target)
         new = due & ~self._warned
         self._warned |= due
         if not new.any():
@@ -254,15 +287,27 @@ class Drift:
         )
 
     def sums(self, replica: int) -> Floats:
-        """Return all that `restore` needs for one replica, shape ``(12,)``."""
+        """Return all that `restore` needs for one replica, shape ``(17,)``."""
         block, k = self._block, replica
         shared = [block.index, block.count, block.time, self._n, self._t, self._tt]
         own = [self._origin[k], block.total[k], self._x[k], self._xx[k], self._tx[k]]
-        return np.array([*shared, *own, self._warned[k]])
+        pairs = [self._xy[k], self._first[k], self._last[k], self._began, self._ended]
+        return np.array([*shared, *own, self._warned[k], *pairs])
 
     def restore(self, sums: Floats) -> None:
-        """Go on from the `sums` of every replica, shape ``(replicas, 12)``."""
+        """Go on from the `sums` of every replica, shape ``(replicas, 17)``.
+
+        The first version kept twelve: then correlations count from here on.
+        """
         index, count, time, self._n, self._t, self._tt = (float(x) for x in sums[0, :6])
         self._origin, total, self._x, self._xx, self._tx = sums[:, 6:11].T.copy()
         self._block = _Block(int(index), count, time, total)
         self._warned = sums[:, 11] != 0
+        if sums.shape[1] > 12:
+            self._xy, self._first, self._last = sums[:, 12:15].T.copy()
+            self._began, self._ended = (float(x) for x in sums[0, 15:17])
+
+
+def _beyond(change: Floats, error: Floats, limit: float) -> NDArray[np.bool_]:
+    """Whether changes, K, are beyond a limit, and known well enough to say so."""
+    return (change > limit) & ((error < limit / 3) | (change - 3 * error > limit))

@@ -135,10 +135,8 @@ class StageLoop:
         self._recorder.put(step, values)
         if self._reporter.kappa is not None and "heat_flux" in due:
             self._reporter.kappa.add(values["heat_flux"])
-        if "energy" in due:
-            conserved = values["energy"] + values["energy_kinetic"] - engine.state.heat
-            if self._drift.add(step, conserved):
-                self._judge(step)
+        if "energy" in due and self._drift.add(step, engine.steady()):
+            self._judge(step)
 
     def _judge(self, step: int) -> None:
         """Look at what changes slowly, twice a picosecond."""

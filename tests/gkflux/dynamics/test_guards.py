@@ -50,6 +50,41 @@ def test_standard_error_is_that_of_repeated_experiments() -> None:
     assert errors.mean() == pytest.approx(slopes.std(), rel=0.35)
 
 
+def wandering(seed: int, keep: float) -> Drift:
+    """Block means that remember: x_i = keep x_{i-1} + noise, K, no drift."""
+    drift = Drift(replicas=1, n_atoms=10, timestep=500.0, steps=100, target=300)
+    rng, value = np.random.default_rng(seed), 0.0
+    for step in range(82):
+        value = keep * value + rng.normal()
+        drift.add(step, np.array([-7.0 + 30 * BOLTZMANN * value]))
+    return drift
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.9])
+def test_standard_error_counts_what_neighbouring_blocks_share(keep: float) -> None:
+    found = [wandering(seed, keep).slope() for seed in range(200)]
+    slopes, errors = (np.array([pair[i][0] for pair in found]) for i in range(2))
+    assert slopes.std() == pytest.approx(np.sqrt((errors**2).mean()), rel=0.35)
+    assert (np.abs(slopes) > 3 * errors).mean() < 0.06
+
+
+def test_correlation_from_running_sums_is_that_of_the_residuals() -> None:
+    drift = wandering(3, 0.8)
+    rng, value, values = np.random.default_rng(3), 0.0, []
+    for _ in range(81):
+        value = 0.8 * value + rng.normal()
+        values.append(value)
+    x, t = np.array(values), 500.0 * np.arange(81)
+    slope, start = np.polyfit(t, x, 1)
+    rest = x - start - slope * t
+    rho = (rest[1:] * rest[:-1]).sum() / (rest**2).sum()
+    rho += (1 + 4 * rho) / 81
+    white = np.sqrt((rest**2).sum() / 79 / ((t - t.mean()) ** 2).sum())
+    expected = 1e6 * white * np.sqrt((1 + rho) / (1 - rho))
+    assert drift.slope()[0][0] == pytest.approx(1e6 * slope, rel=1e-6)
+    assert drift.slope()[1][0] == pytest.approx(expected, rel=1e-6)
+
+
 def test_nothing_is_judged_before_ten_picoseconds() -> None:
     assert drift_of(1000.0, 0.0, 4999).judge(4999) is None
 
@@ -241,7 +276,7 @@ class Whirl(Counting):
 
 
 @pytest.mark.parametrize(
-    ("ensemble", "strength"), [("nve", 0.01), ("langevin", 0.1), ("csvr", 0.01)]
+    ("ensemble", "strength"), [("nve", 0.01), ("langevin", 0.3), ("csvr", 0.01)]
 )
 def test_a_run_that_drifts_is_stopped(
     tmp_path: Path, ensemble: str, strength: float

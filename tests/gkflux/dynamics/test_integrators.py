@@ -15,6 +15,7 @@ from gkflux.dynamics.state import (
     temperature,
 )
 from gkflux.dynamics.verlet import VelocityVerlet
+from gkflux.potentials.load import load_potential
 from gkflux.system import System
 from stepson.units import BOLTZMANN, KINETIC
 from tests.gkflux.dynamics.harmonic import Harmonic, oscillators
@@ -44,6 +45,31 @@ def worst_energy_error(timestep: float) -> float:
 def test_energy_error_falls_with_the_square_of_the_timestep() -> None:
     coarse, fine = worst_energy_error(2.0), worst_energy_error(1.0)
     assert coarse / fine == pytest.approx(4.0, rel=0.05)
+
+
+def test_the_slow_part_takes_the_integrators_own_fluctuations_away() -> None:
+    """Fast and slow modes exchange energy, and with it H fluctuates, but not the sum."""
+    potential, system = load_potential("argon"), crystal()
+    v = draw_velocities(system.masses, 60, seed=1, stage=0, replicas=range(2))
+    state = State.at_rest(np.stack([system.positions] * 2), v)
+    verlet = VelocityVerlet(system.masses, timestep=30.0)
+    md = Engine(potential, system, state, verlet)
+    md.begin()
+    means = []
+    for _ in range(24):
+        energies = []
+        for _ in range(240):
+            md.step()
+            energies.append((md.conserved(), md.steady()))
+        means.append(np.mean(energies, axis=0))
+    plain, steady = np.std(means[2:], axis=0)
+    assert (steady < 0.4 * plain).all()
+
+
+def crystal() -> System:
+    corners = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 2.7
+    cell = System(positions=corners, numbers=[18] * 4, cell=np.eye(3) * 5.4, pbc=True)
+    return cell.repeat(2)
 
 
 def test_verlet_runs_backwards_to_where_it_came_from() -> None:
