@@ -1,7 +1,7 @@
 """The same frames in our format and in those of the field, in one run.
 
     python benchmarks/peers.py [--megabytes 128] [--quick] [--run CONFIG.toml]
-                               [--frames DIR] [--json FILE] [--figure FILE]
+                               [--only NAME] [--frames DIR] [--json FILE] [--figure FILE]
 
 Frames: liquid argon, crystalline silicon, and with ``--run`` system and potential of a run
 configuration (`datasets`): positions at every step and at every tenth; and positions,
@@ -228,8 +228,9 @@ def survive(
 def ratio(result: dict[str, Any], data: str, ours: str, theirs: str | None = None) -> float:
     """Of sizes: raw, or another format, to ours."""
     table = result["datasets"][data]["formats"]
-    other = table[theirs].get("ratio", float("nan")) if theirs else 1.0
-    return float(table[ours].get("ratio", float("nan")) / other)
+    none = {"ratio": float("nan")}
+    other = table.get(theirs, none).get("ratio", float("nan")) if theirs else 1.0
+    return float(table.get(ours, none).get("ratio", float("nan")) / other)
 
 
 LOSSLESS, AT_XTC, FINE = "stepson lossless", "stepson 5e-3 Å", "stepson 1e-4 Å"
@@ -272,6 +273,7 @@ def targets(
         {"what": what, "measured": value, "at_least": goal}
         | ({} if goal is None else {"met": value >= goal})
         for what, value, goal in rows
+        if value == value  # a peer was not there
     ]
 
 
@@ -281,6 +283,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=128.0, help="raw, of positions")
     parser.add_argument("--quick", action="store_true", help="few atoms and frames, once")
     parser.add_argument("--run", type=Path, help="also system and potential from here")
+    parser.add_argument("--only", default="", help="formats whose name holds this")
     usual = Path(tempfile.gettempdir()) / "stepson-benchmarks"
     parser.add_argument("--frames", type=Path, default=usual, help="kept here")
     parser.add_argument("--json", type=Path, help="also write the result here")
@@ -294,7 +297,8 @@ def main() -> None:
     if options.run:
         sets.append(prepare_run(options.run, options.frames, size))
     os.sched_setaffinity(0, CORES[:1])
-    result = run(sets, 1 if options.quick else 3)
+    numbers = [i for i, form in enumerate(ALL) if options.only in form.name]
+    result = run(sets, 1 if options.quick else 3, numbers)
     network = sets[-1].name if options.run else None
     result["targets"] = targets(result, [each.name for each in sets], network)
     measuring.report(measuring.rounded(result), options.json)
@@ -304,9 +308,9 @@ def main() -> None:
         draw(result["datasets"]["argon, every step"], options.figure)
 
 
-def run(sets: list[Frames], repeat: int) -> dict[str, Any]:
-    """Everything on all sets of frames."""
-    began, numbers = time.perf_counter(), list(range(len(ALL)))
+def run(sets: list[Frames], repeat: int, numbers: list[int]) -> dict[str, Any]:
+    """Formats of these numbers on all sets of frames."""
+    began = time.perf_counter()
     packages = {form.package for form in ALL} | {"numpy", "blosc2"}
     result: dict[str, Any] = {"machine": measuring.machine(*sorted(packages))}
     result["datasets"] = tables = {}
