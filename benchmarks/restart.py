@@ -5,7 +5,9 @@
 The claims: the state is read in 50 ms, and the first step is done within a second after the
 libraries are imported, whatever the size of the file. The run is the shipped argon model on
 108 atoms; its file is made large with frames of noise, which no codec makes small. Each
-restart is a process of its own, and the file is dropped from the page cache before it.
+restart is a process of its own. Before it the file is dropped from the page cache, as after
+a reboot, or read into it, as after a kill: what is cached is not believed before it was read
+back from the disk, and to drop it takes time.
 
 - imports: everything that a run imports, in an empty interpreter;
 - state: file opened, locked and repaired, last two checkpoints read;
@@ -29,6 +31,7 @@ import stepson
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 STATE, FIRST = 0.05, 1.0
 REPEATS = 5
+WHEN = ("after a reboot", "after a kill")
 CONFIG = """
 [system]
 structure = "argon.xyz"
@@ -102,17 +105,20 @@ def grow(path: Path, gigabytes: float) -> int:
     return step
 
 
-def restarted(config: Path, file: Path) -> list[float]:
+def restarted(config: Path, file: Path, *, cached: bool) -> dict[str, float]:
     """Seconds of imports, state, first step; medians of fresh processes."""
     found = []
     for _ in range(REPEATS):
         with file.open("rb") as opened:
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while cached and opened.read(64 << 20):
+                pass
         call = [sys.executable, "-c", CHILD, str(config), str(file)]
         done = subprocess.run(call, check=True, capture_output=True, text=True)
         found.append(json.loads(done.stdout))
         measuring.tell(str(found[-1]))
-    return [float(value) for value in np.median(found, axis=0)]
+    medians = np.median(found, axis=0).tolist()
+    return dict(zip(("imports", "state", "first step"), medians, strict=True))
 
 
 def measured(folder: Path, gigabytes: float) -> dict[str, Any]:
@@ -125,13 +131,11 @@ def measured(folder: Path, gigabytes: float) -> dict[str, Any]:
     file = folder / "out" / "production" / "md.son"
     step = grow(file, gigabytes)
     config = configure(folder, 10 * step)
-    imports, state, first = restarted(config, file)
     return {
         "bytes": file.stat().st_size,
         "frames": step + 1,
-        "imports": imports,
-        "state": state,
-        "first step": first,
+        "after a reboot": restarted(config, file, cached=False),
+        "after a kill": restarted(config, file, cached=True),
     }
 
 
@@ -153,8 +157,8 @@ def main() -> int:
         "seconds": results,
     }
     measuring.report(measuring.rounded(found), given.json)
-    late = [r for r in results.values() if r["state"] > STATE or r["first step"] > FIRST]
-    return int(bool(late))
+    times = [each[when] for each in results.values() for when in WHEN]
+    return int(any(t["state"] > STATE or t["first step"] > FIRST for t in times))
 
 
 if __name__ == "__main__":
