@@ -93,8 +93,8 @@ def constant_volume(files: list[FluxFile]) -> list[FluxFile]:
     kept = [f for f in files if f.facts["ensemble"] != "npt"]
     if not kept:
         raise FluxError(
-            f"{files[0].path} is of an npt stage: its cell changes, and its flux says nothing "
-            "about a conductivity; give the files of an nve stage after it"
+            f"{files[0].path} is of an npt stage: its cell changes, and its flux says "
+            "nothing about a conductivity; give the files of an nve stage after it"
         )
     return kept
 

@@ -2,9 +2,9 @@
 
 * `check_cells`: a volume below half or above twice that of the structure of the run, or one
   that wants to change by a tenth in one step, stops the run.
-* `Escapes`: in a direction that is not periodic the cell is a box. An atom that leaves it is
-  worth a warning: the box holds nothing back, and means nothing for the forces. One that is
-  further out than the cutoff can no longer feel what is inside: it is lost, and the run
+* `Escapes`: in a direction that is not periodic the cell is a box. An atom that leaves it
+  is worth a warning: the box holds nothing back, and means nothing for the forces. One
+  that is further out than the cutoff can no longer feel what is inside: it is lost, and the run
   stops.
 """
 
@@ -35,9 +35,10 @@ class CellError(UnstableError):
         self.step, self.replica, self.share, self.atom = step, replica, share, -1
         FluxError.__init__(
             self,
-            f"step {step}, replica {replica}: {what}; the frames before are kept. Check the "
-            "pressure (GPa), try a longer pressure_relaxation or a smaller compressibility, "
-            "a shorter timestep, or a model trained for this volume, in a new output folder",
+            f"step {step}, replica {replica}: {what}; the frames before are kept. Check "
+            "the pressure (GPa), try a longer pressure_relaxation or a smaller "
+            "compressibility, a shorter timestep, or a model trained for this volume, in a "
+            "new output folder",
         )
 
 
@@ -48,8 +49,8 @@ class LostAtomError(UnstableError):
         self.step, self.replica, self.atom = step, replica, atom
         FluxError.__init__(
             self,
-            f"step {step}, replica {replica}: atom {atom} is {far:.1f} Å outside of the box, "
-            "beyond the cutoff, and lost; the frames before are kept. Try a lower "
+            f"step {step}, replica {replica}: atom {atom} is {far:.1f} Å outside of the "
+            "box, beyond the cutoff, and lost; the frames before are kept. Try a lower "
             "temperature, a shorter timestep, or, if atoms may fly off, a larger box, in a "
             "new output folder",
         )
@@ -126,8 +127,8 @@ class Escapes:
             if far > 0 and not self._said[k]:
                 self._said[k] = True
                 said.append(
-                    f"step {step}, replica {number}: atom {atom} has left the box of the "
-                    "non-periodic cell; nothing holds it back. Where this is not meant, use "
-                    "a larger box, or a lower temperature"
+                    f"step {step}, replica {number}: atom {atom} has left the box of "
+                    "the non-periodic cell; nothing holds it back. Where this is not "
+                    "meant, use a larger box, or a lower temperature"
                 )
         return said

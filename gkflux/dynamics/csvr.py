@@ -10,8 +10,8 @@ its own, and its exact solution over one timestep dt is that of g oscillators wi
          + (1-c) \sum_{i=2}^{g} R_i^2 \right], \qquad c = e^{-dt/\tau},
 
 R_i normal. All velocities are multiplied by alpha, with alpha² = K'/K and the sign of the
-bracket, so directions, the total momentum and (nearly) the dynamics stay as they are. Bussi,
-Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007), equation A7; the sign: Bussi,
+bracket, so directions, the total momentum and (nearly) the dynamics stay as they are.
+Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101 (2007), equation A7; the sign: Bussi,
 Parrinello, Comput. Phys. Commun. 179, 26 (2008).
 
 ======== ==================== =====================================

@@ -12,9 +12,9 @@ npt          temperature, relaxation (csvr) or friction      zero or moves freel
                           pressure_relaxation
 ============ ============ ================================== ====================
 
-Where npt is not told a compressibility, that of the structure at rest is used, measured when
-the stage begins (`integrators.static_compressibility`). The distribution of the volume does
-not depend on it, only the pace does.
+Where npt is not told a compressibility, that of the structure at rest is used, measured
+when the stage begins (`integrators.static_compressibility`). The distribution of
+the volume does not depend on it, only the pace does.
 """
 
 from dataclasses import dataclass
@@ -101,6 +101,6 @@ class Ensemble:
                 raise ValueError(f"{key} = {value} is no such value; {key} {EXAMPLES[key]}")
         if name == "npt" and ("friction" in present) == ("relaxation" in present):
             raise ValueError(
-                "ensemble 'npt' needs one thermostat: relaxation (fs), for example 100, for "
-                "stochastic velocity rescaling, or friction (1/fs) for Langevin's"
+                "ensemble 'npt' needs one thermostat: relaxation (fs), for example 100, "
+                "for stochastic velocity rescaling, or friction (1/fs) for Langevin's"
             )

@@ -4,9 +4,9 @@ r"""Langevin dynamics by the splitting BAOAB (``middle.py``).
 
     O  v  = c v + sqrt((1 - c²) kB T / m) xi,    c = exp(-gamma dt)
 
-Every atom has friction and noise of its own, so the total momentum moves freely, and all 3 n
-degrees of freedom have the temperature. Leimkuhler and Matthews, J. Chem. Phys. 138, 174102
-(2013).
+Every atom has friction and noise of its own, so the total momentum moves freely, and all
+3 n degrees of freedom have the temperature. Leimkuhler and Matthews, J. Chem. Phys.
+138, 174102 (2013).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The mean volume of a stage at constant pressure, from its files.
 
-The first half is left to equilibration. The error is that of the means of `BLOCKS` blocks of
-every replica: too small where the volume needs longer than a block to forget.
+The first half is left to equilibration. The error is that of the means of `BLOCKS` blocks
+of every replica: too small where the volume needs longer than a block to forget.
 """
 
 from collections.abc import Sequence

@@ -7,9 +7,9 @@ appended later may ask for other steps: then the state is computed again from th
 checkpoint before it, to the same bits. From a stage of R replicas each goes on from its own
 last state.
 
-After a stage at constant pressure, replicas at constant volume all get its mean cell: that of
-the structure, scaled to the mean volume of the second half of the stage. Positions move with
-the cell. Another stage at constant pressure goes on with the cell of the moment.
+After a stage at constant pressure, replicas at constant volume all get its mean cell: that
+of the structure, scaled to the mean volume of the second half of the stage. Positions move
+with the cell. Another stage at constant pressure goes on with the cell of the moment.
 """
 
 import threading
@@ -21,10 +21,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gkflux.dynamics.cell_rescaling import cube_root
 from gkflux.dynamics.checkpoint import Checkpoint, batch_state
 from gkflux.dynamics.config import StageConfig
 from gkflux.dynamics.engine import Engine
-from gkflux.dynamics.cell_rescaling import cube_root
 from gkflux.dynamics.mean_volume import mean_volume
 from gkflux.dynamics.state import Floats, State, remove_momentum, volumes
 from gkflux.errors import FluxError

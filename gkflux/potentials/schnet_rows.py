@@ -82,7 +82,7 @@ def _slopes(
 def image_vectors(
     images: NDArray[np.int32], cell: NDArray[np.float64], out: NDArray[np.float64]
 ) -> None:
-    """S @ cell, shape ``(E, 3)``, Å: the bits of `Edges.vectors`, without its temporaries."""
+    """S @ cell, shape ``(E, 3)``, Å: the bits of `Edges.vectors`, no temporaries."""
     for e in range(images.shape[0]):
         for axis in range(3):
             a = images[e, 0] * cell[0, axis]

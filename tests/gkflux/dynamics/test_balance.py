@@ -113,7 +113,7 @@ def crystal() -> System:
 
 
 def coupled(text: str, folder: Path, potential: Coupled) -> None:
-    perform(folder, text, potential=potential, system=crystal())  # type: ignore[arg-type]
+    perform(folder, text, potential=potential, system=crystal())
 
 
 SHORT = (
