@@ -4,8 +4,8 @@
   that wants to change by a tenth in one step, stops the run.
 * `Escapes`: in a direction that is not periodic the cell is a box. An atom that leaves it
   is worth a warning: the box holds nothing back, and means nothing for the forces. One
-  that is further out than the cutoff can no longer feel what is inside: it is lost, and the run
-  stops.
+  that is further out than the cutoff can no longer feel what is inside: it is lost, and
+  the run stops.
 """
 
 from collections.abc import Sequence
