@@ -260,7 +260,8 @@ def _contents(file: Path) -> Contents:
         return Contents(_state(file, content))
     config = content.get("config", content.get("spec"))
     if not isinstance(config, dict):
-        raise FluxError(f"{file} has a state, but no config that says what network it is")
+        what = "no config" if config is None else f"its config is {_shown(config)}"
+        raise FluxError(f"{file} has a state, but {what}: what network it is, is not known")
     state = _state(file, content["state"])
     program = "gknet" if "config" in content else "schnetkit"
     return Contents(state, config=config, program=program, in_our_units=True)
@@ -300,4 +301,5 @@ def _shown(content: object) -> str:
     if isinstance(content, dict):
         keys = ", ".join(str(key)[:30] for key in list(content)[:4])
         return f"a dictionary of {keys}" if content else "an empty dictionary"
-    return f"a {type(content).__name__}"
+    kind = "tensor" if isinstance(content, Array) else type(content).__name__
+    return f"a {kind}"

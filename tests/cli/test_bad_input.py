@@ -220,8 +220,9 @@ def test_truncated_models(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (torch_bytes(torch.zeros(3)), "no {config, state}"),
-        (torch_bytes({"config": {}, "state": {}}), "not a SchNet"),
+        (torch_bytes(torch.zeros(3)), "no SchNet, but a tensor"),
+        (torch_bytes({"config": {}, "state": {}}), "but an empty dictionary"),
+        (torch_bytes({"state": {}}), "but no config"),
         (torch_bytes({"config": {}, "state": [1]}), "no table of tensors"),
         (torch_bytes({"config": {}, "state": {"a": "b"}}), "no table of tensors"),
         (bytes_of({"a": torch.zeros(2)}), "not a gkflux model"),
