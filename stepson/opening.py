@@ -24,9 +24,9 @@ from stepson.records import (
     check_magic,
     padded,
 )
-from stepson.scan import UNSEALED_TAIL, Record, Tail, find_tail, read_record
+from stepson.scan import Record, Tail, find_tail, read_record
 from stepson.schema import Schema
-from stepson.source import Edges, Source, forget
+from stepson.source import Edges, Source, confirmed, forget
 from stepson.standin import StandIns
 from stepson.table import Table, Totals
 
@@ -163,8 +163,9 @@ def open_source(source: Source, *, lenient: bool = False) -> Opened:
     """Read what is needed of the start and the end of a file.
 
     What came over a network may have changed on its way, and a torn tail looks the same:
-    both ends are fetched once more before frames are taken for uncommitted, unless what is
-    torn reaches beyond the end that was fetched; so opening stays at four requests.
+    both ends are fetched once more before frames are taken for uncommitted. Where what is
+    torn reaches beyond the end that was fetched, the end came again with what is before it
+    (`stepson.source.doubt`); so opening stays at four requests.
 
     Args:
         source: of the file.
@@ -182,7 +183,7 @@ def open_source(source: Source, *, lenient: bool = False) -> Opened:
         pass
     else:
         whole = not found.torn_bytes and not found.damages
-        if whole or found.torn_bytes > UNSEALED_TAIL:
+        if whole or confirmed(source):
             return found
     forget(source)
     return _opened(Edges(source), lenient)

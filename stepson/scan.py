@@ -33,7 +33,7 @@ from stepson.records import (
     RecordType,
     unpack_map,
 )
-from stepson.source import EDGE, Source, expect
+from stepson.source import EDGE, Source, doubt, expect
 
 __all__ = [
     "Record",
@@ -329,6 +329,7 @@ def find_commit(source: Source, uuid: bytes, size: int) -> Commit:
                 if commit is not None:
                     return commit
         end, reach = start, 2 * reach
+        doubt(source)
     raise FormatError(
         "no COMMIT verifies: the file is damaged, or was cut short; "
         "`stepson recover IN OUT` saves what is sound"

@@ -96,6 +96,7 @@ class RemoteFile:
             if data:
                 self._spans.add(Span.of(place, data))
         self._tail = begin
+        self._end, self._doubted = tail, False
 
     def _end_of(self, first: Reply, last: "Future[Reply]") -> tuple[bytes, int]:
         """The last bytes, and the size of the file."""
@@ -186,6 +187,10 @@ class RemoteFile:
     def _widened(self, offset: int, end: int) -> Range:
         """What to fetch when this is asked for and not at hand; see the module."""
         if end >= self._tail > offset:
+            if self._doubted and self._tail == self._size - len(self._end):
+                for span in list(self._spans.covering(self._tail, self._size)):
+                    self._spans.drop(span)
+                end = self._size
             reach = (self._size - each for each in BACKWARDS)
             further = next((r for r in reach if r < self._tail), self._tail - LARGEST)
             self._tail = max(0, min(offset, further))
@@ -218,6 +223,17 @@ class RemoteFile:
                     self._spans.renew(start, end)
                 room -= stop - start
             self._spans.evict(KEPT)
+
+    def doubt(self) -> None:
+        """Fetch the end again with the next read that reaches before it."""
+        self._doubted = True
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the end was fetched twice since the last look, and came the same."""
+        begin = self._size - len(self._end)
+        again = self._doubted and self._tail < begin
+        return again and self.read_at(begin, len(self._end)) == self._end
 
     def look(self) -> None:
         """Fetch both ends anew; what was fetched before is dropped.
