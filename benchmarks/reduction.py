@@ -29,11 +29,13 @@ Float = NDArray[np.float64]
 CHUNK = 1 << 16
 
 
-def chunks(samples: int) -> Iterator[tuple[NDArray[np.int64], Float]]:
-    """Give a smooth flux in chunks that are made as they are asked for."""
+def chunks(
+    samples: int, first: int = 0
+) -> Iterator[tuple[NDArray[np.int64], Float]]:
+    """Give the samples from `first` on of a smooth flux, made as they are asked for."""
     base = np.random.default_rng(0).normal(size=(CHUNK + 8, 3))
     smooth = sum(base[k : k + CHUNK] for k in range(8))
-    for start in range(0, samples, CHUNK):
+    for start in range(first, samples, CHUNK):
         count = min(CHUNK, samples - start)
         yield (
             np.arange(start, start + count),
@@ -93,7 +95,7 @@ def stream(samples: int) -> dict[str, float]:
         samples=samples,
         every=1,
         timestep=2.0,
-        chunks=lambda: (Chunk(steps, flux, {}) for steps, flux in chunks(samples)),
+        read=lambda a, b: (Chunk(steps, flux, {}) for steps, flux in chunks(b, a)),
         volume=1000.0,
         temperature=300.0,
     )

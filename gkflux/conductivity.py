@@ -12,6 +12,7 @@ The module is not called ``kappa``, because importing it would hide the function
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,12 @@ from gkflux.analysis import Analysis, analyse
 from gkflux.checks import make_checks
 from gkflux.errors import FluxError
 from gkflux.green_kubo import GreenKubo, prefactor
+from gkflux.leaves import Tally
 from gkflux.parallel import pool
 from gkflux.plan import Plan, Settings, plan
 from gkflux.reduce import Reduced, accumulate, remove_offsets
 from gkflux.runs import Run, array_run
+from gkflux.states import States
 from gkflux.survey import Survey, check_temperatures, survey_all
 from gkflux.verdict import verdict
 
@@ -101,19 +104,39 @@ def reduce_runs(
     runs: Sequence[Run],
     settings: Settings,
     *,
-    workers: int = 1,
+    threads: int | None = None,
+    workers: int | None = None,
     scheduler: str | None = None,
+    states: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> GreenKubo:
-    """Run both passes over `runs` and analyse what they give."""
-    with pool(workers, scheduler) as where:
-        surveys, spectrum = survey_all(runs, where=where, progress=progress)
+    """Run both passes over `runs` and analyse what they give.
+
+    Args:
+        runs: at least one.
+        settings: the caller's wishes.
+        threads: of this process, None: one a core.
+        workers: processes of this machine instead.
+        scheduler: address or file of a dask scheduler whose workers see the same files,
+            instead.
+        states: folder in which to keep what was accumulated, and to look for it.
+        progress: called with what was done, how many parts are done, and of how many.
+    """
+    kept = None if states is None else States(Path(states))
+
+    def tell(words: str) -> Tally:
+        return lambda name, done, total: (
+            progress(f"{words} {name}", done, total) if progress else None
+        )
+
+    with pool(threads=threads, workers=workers, scheduler=scheduler) as where:
+        surveys, spectrum = survey_all(runs, where=where, states=kept, tell=tell)
         check_temperatures(surveys)
         lengths = [stop - start for s in surveys for start, stop in s.pieces]
         as_it_is = settings.mode == "sportran"  # digit for digit
         known = spectrum if as_it_is else spectrum.without_offset()
         chosen = plan(lengths, runs[0].spacing, known, settings)
-        data = accumulate(surveys, spectrum, chosen, where=where, progress=progress)
+        data = accumulate(surveys, spectrum, chosen, where=where, states=kept, tell=tell)
     if not as_it_is:
         remove_offsets(data)
     found = analyse(data, settings)

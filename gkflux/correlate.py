@@ -35,7 +35,7 @@ in between is additions in frequency space. Overlap-save is exact for lags 0..L.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -230,27 +230,54 @@ class LagAccumulator:
         self._total = self._total + rows.sum(axis=0)
 
 
+@dataclass(frozen=True)
 class PooledLags:
     """Sums over runs that do not touch each other; order does not matter."""
 
-    def __init__(self, window: int, channels: int) -> None:
-        self.window = window
-        self.count = 0
-        self.total = np.zeros(channels)
-        self.pairs = np.zeros(window + 1)
-        self.sums = np.zeros((window + 1, channels, channels))
-        self.late = np.zeros((window + 1, channels))
-        self.early = np.zeros((window + 1, channels))
+    window: int
+    """W, the largest lag."""
+    count: int
+    """Samples of all runs."""
+    total: Float
+    """Sum of the samples, shape (C,)."""
+    pairs: Float
+    """Pairs at each lag, shape (W+1,)."""
+    sums: Float
+    """Shape (W+1, C, C)."""
+    late: Float
+    """Sum of the later samples of the pairs, shape (W+1, C)."""
+    early: Float
+    """Sum of the earlier ones, shape (W+1, C)."""
 
-    def add(self, state: LagState, scale: float = 1.0) -> None:
-        """Take one run, its samples multiplied by `scale`, for example 1/(T sqrt V)."""
+    @classmethod
+    def of(cls, state: LagState) -> "PooledLags":
+        """Return the sums of one run."""
         late, early = state.edge_sums()
-        self.count += state.count
-        self.total = self.total + scale * state.total
-        self.pairs = self.pairs + state.pairs
-        self.sums = self.sums + scale**2 * state.sums
-        self.late = self.late + scale * late
-        self.early = self.early + scale * early
+        return cls(
+            state.window, state.count, state.total, state.pairs, state.sums, late, early
+        )
+
+    def merge(self, other: "PooledLags") -> "PooledLags":
+        """Return the sums over the runs of both."""
+        return PooledLags(
+            self.window,
+            self.count + other.count,
+            self.total + other.total,
+            self.pairs + other.pairs,
+            self.sums + other.sums,
+            self.late + other.late,
+            self.early + other.early,
+        )
+
+    def scaled(self, factor: float) -> "PooledLags":
+        """Return the sums of samples multiplied by `factor`, for example 1/(T sqrt V)."""
+        return replace(
+            self,
+            total=factor * self.total,
+            sums=factor**2 * self.sums,
+            late=factor * self.late,
+            early=factor * self.early,
+        )
 
     @property
     def mean(self) -> Float:

@@ -100,8 +100,10 @@ class GreenKubo:
         any_ensemble: bool = False,
         temperature: float | None = None,
         volume: float | None = None,
-        workers: int = 1,
+        threads: int | None = None,
+        workers: int | None = None,
         scheduler: str | None = None,
+        states: str | Path | None = None,
         progress: Callable[[str, int, int], None] | None = None,
         **options: Any,
     ) -> "GreenKubo":
@@ -112,9 +114,13 @@ class GreenKubo:
             any_ensemble: take thermostatted stages too, not only NVE.
             temperature: K, for files without a kinetic temperature.
             volume: Å³, for files without a cell.
-            workers: threads, one run each.
-            scheduler: address or file of a dask scheduler whose workers see the same files.
-            progress: called with (what is done, done, of how many).
+            threads: of this process, which share the work on every run; None: one a core.
+            workers: processes of this machine instead.
+            scheduler: address or file of a dask scheduler whose workers see the same files,
+                instead.
+            states: folder in which to keep what was accumulated; what is found there is
+                not accumulated again, though the trajectories have grown.
+            progress: called with (what is done, parts done, of how many).
             options: fields of `gkflux.plan.Settings`: mode, method, fstar, lag ...
 
         Raises:
@@ -129,8 +135,10 @@ class GreenKubo:
         return reduce_runs(
             runs,
             settings_of(options),
+            threads=threads,
             workers=workers,
             scheduler=scheduler,
+            states=states,
             progress=progress,
         )
 

@@ -7,15 +7,17 @@ of molecular dynamics are not independent and a plain regression would claim far
 an error.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from math import inf, nan, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gkflux.correlate import Float
 
-__all__ = ["Drift", "Moments", "drift"]
+__all__ = ["Drift", "Moments", "TimeMoments", "drift"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,70 @@ class Drift:
     def significance(self) -> float:
         """Slope over its standard error; nan where there are too few blocks."""
         return abs(self.slope) / self.slope_std if self.slope_std > 0 else nan
+
+
+@dataclass(frozen=True)
+class TimeMoments:
+    """Moments of several quantities, each in consecutive blocks of time."""
+
+    span: int
+    """Steps of a block."""
+    blocks: Mapping[str, Mapping[int, Moments]] = field(default_factory=dict)
+    """By quantity and number of the block."""
+
+    @classmethod
+    def of(
+        cls, span: int, series: Mapping[str, tuple[NDArray[np.int64], Float]]
+    ) -> "TimeMoments":
+        """Return those of some series: steps since the first one of all, and values."""
+        blocks: dict[str, dict[int, Moments]] = {}
+        for name, (steps, values) in series.items():
+            where = steps // span
+            cuts = [0, *(np.flatnonzero(np.diff(where)) + 1).tolist(), len(where)]
+            blocks[name] = {
+                int(where[start]): Moments.of(values[start:stop])
+                for start, stop in pairwise(cuts if len(where) else [])
+            }
+        return cls(span, blocks)
+
+    def merge(self, other: "TimeMoments") -> "TimeMoments":
+        """Return the moments of both sets of samples, in blocks of the larger span.
+
+        One span must be a multiple of the other.
+        """
+        if self.span != other.span:
+            span = max(self.span, other.span)
+            return self.coarser(span).merge(other.coarser(span))
+        blocks = {name: dict(mine) for name, mine in self.blocks.items()}
+        for name, theirs in other.blocks.items():
+            mine = blocks.setdefault(name, {})
+            for number, one in theirs.items():
+                mine[number] = mine.get(number, Moments()).merge(one)
+        return TimeMoments(self.span, blocks)
+
+    def coarser(self, span: int) -> "TimeMoments":
+        """Return the moments in blocks of `span` steps, a multiple of the present span."""
+        times = span // self.span
+        blocks: dict[str, dict[int, Moments]] = {}
+        for name, mine in self.blocks.items():
+            blocks[name] = {}
+            for number, one in sorted(mine.items()):
+                known = blocks[name].get(number // times, Moments())
+                blocks[name][number // times] = known.merge(one)
+        return TimeMoments(span, blocks)
+
+    def total(self, name: str) -> Moments:
+        """Moments of a quantity over all time."""
+        result = Moments()
+        for _, block in sorted(self.blocks.get(name, {}).items()):
+            result = result.merge(block)
+        return result
+
+    def drift(self, name: str, timestep: float) -> Drift:
+        """Fit a line to the means of the blocks of a quantity, steps `timestep` fs."""
+        mine = sorted(self.blocks.get(name, {}).items())
+        times = [(number + 0.5) * self.span * timestep for number, _ in mine]
+        return drift([one for _, one in mine], np.array(times))
 
 
 def drift(blocks: Sequence[Moments], times: Float) -> Drift:

@@ -1,4 +1,4 @@
-"""Runs side by side: threads of this process, or the workers of a dask cluster.
+"""Work side by side: threads of this process, or the workers of a dask cluster.
 
 Whatever does the work, results come in the order of the items and are pooled in that
 order, so one thread, many threads and a cluster give the same bits; at most two items a
@@ -9,11 +9,12 @@ costs its items again.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from gkflux.errors import FluxError
+from gkflux.processes import cores, processes, quiet
 
 __all__ = ["Pool", "connect", "in_order", "pool"]
 
@@ -54,27 +55,34 @@ class _Cluster:
 
 
 @contextmanager
-def pool(workers: int = 1, scheduler: str | None = None) -> Iterator[Pool | None]:
+def pool(
+    *, threads: int | None = None, workers: int | None = None, scheduler: str | None = None
+) -> Iterator[Pool | None]:
     """Open a pool for the time of a `with`.
 
     Args:
-        workers: threads of this process; one means no pool.
+        threads: of this process; one means no pool, None as many as there are cores.
+        workers: processes of this machine instead.
         scheduler: address (``tcp://host:8786``) or scheduler file of a dask cluster that
-            sees the same files.
+            sees the same files, instead.
 
     Raises:
-        FluxError: no cluster there.
+        FluxError: no cluster there, or a worker process does not start.
     """
-    if scheduler is not None:
-        client = connect(scheduler)
-        try:
+    if scheduler is not None or workers is not None:
+        with ExitStack() as stack:
+            stack.enter_context(quiet())
+            if scheduler is None:
+                scheduler = stack.enter_context(processes(workers or 1))
+            client = connect(scheduler)
+            stack.callback(client.close)
             yield _Cluster(client)
-        finally:
-            client.close()
-    elif workers > 1:
-        threads = _Threads(workers)
-        with threads.executor:
-            yield threads
+        return
+    threads = cores() if threads is None else threads
+    if threads > 1:
+        pool = _Threads(threads)
+        with pool.executor:
+            yield pool
     else:
         yield None
 

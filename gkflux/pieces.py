@@ -4,62 +4,103 @@ A sample that is not finite, or whose step is not the one expected, ends a piece
 follows it counts as another run: nothing is filled in, nothing is correlated across.
 """
 
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gkflux.errors import FluxError
-from gkflux.runs import Chunk, Run
+from gkflux.runs import Run
 
-__all__ = ["Pieces"]
+__all__ = ["Breaks"]
 
 MAX_PIECES = 256
 """Contiguous pieces that one run may fall into."""
+Integers = NDArray[np.int64]
+_NONE: Integers = np.zeros(0, np.int64)
 
 
-class Pieces:
-    """Finds the contiguous, finite ranges of a run."""
+@dataclass(frozen=True)
+class Breaks:
+    """The breaks within consecutive samples of a run; what follows is merged to it."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._seen = 0
-        self._cuts: set[int] = {0}
-        self._holes: set[int] = set()
-        self._last: int | None = None
-        self.bad = 0
-        self.gaps = 0
+    start: int = 0
+    """Number of the first sample."""
+    stop: int = 0
+    """Behind the last one."""
+    first: int = 0
+    """Step of the first sample."""
+    last: int = 0
+    """Step of the last one."""
+    jumps: Integers = field(default_factory=lambda: _NONE)
+    """Samples whose step is not the one expected after the sample before them."""
+    holes: Integers = field(default_factory=lambda: _NONE)
+    """Samples that are not finite."""
 
-    def update(self, chunk: Chunk) -> tuple[list[int], NDArray[np.bool_]]:
-        """Return the rows before which a piece ends, and which rows are finite."""
-        finite: NDArray[np.bool_] = np.all(np.isfinite(chunk.flux), axis=1)
-        steps = chunk.steps
-        before = steps[:1] - self._run.every if self._last is None else [self._last]
-        jumps = np.flatnonzero(np.diff(np.concatenate([before, steps])) != self._run.every)
-        holes = np.flatnonzero(~finite)
-        cuts = np.unique(np.concatenate([jumps, holes, holes + 1]))
-        self.gaps += len(jumps)
-        self.bad += len(holes)
-        self._cuts.update((cuts + self._seen).tolist())
-        self._holes.update((holes + self._seen).tolist())
-        if len(self._cuts) > 64 * MAX_PIECES:
-            self._refuse()
-        self._seen += len(steps)
-        if len(steps):
-            self._last = int(steps[-1])
-        return [int(cut) for cut in cuts if cut < len(steps)], finite
+    @classmethod
+    def of(
+        cls, start: int, steps: Integers, finite: NDArray[np.bool_], every: int
+    ) -> "Breaks":
+        """Find those of a chunk, the first of whose samples has the number `start`."""
+        if not len(steps):
+            return cls(start, start)
+        return cls(
+            start,
+            start + len(steps),
+            int(steps[0]),
+            int(steps[-1]),
+            np.flatnonzero(np.diff(steps) != every) + 1 + start,
+            np.flatnonzero(~finite) + start,
+        )
 
-    def pieces(self) -> tuple[tuple[int, int], ...]:
-        """Return the ranges of at least two samples."""
-        edges = sorted(self._cuts | {self._seen})
-        found = [(a, b) for a, b in pairwise(edges) if a not in self._holes and b - a > 1]
-        if len(found) > MAX_PIECES or (self._holes and not found):
-            self._refuse()
+    def merge(self, other: "Breaks", run: Run) -> "Breaks":
+        """Return the breaks of both; `other` are the samples behind these.
+
+        Raises:
+            FluxError: far more breaks than a run may have.
+        """
+        if self.stop == self.start or other.stop == other.start:
+            return other if self.stop == self.start else self
+        seam = other.first != self.last + run.every
+        between = np.array([other.start] if seam else [], np.int64)
+        both = Breaks(
+            self.start,
+            other.stop,
+            self.first,
+            other.last,
+            np.concatenate([self.jumps, between, other.jumps]),
+            np.concatenate([self.holes, other.holes]),
+        )
+        if len(both.jumps) + len(both.holes) > 64 * MAX_PIECES:
+            both.refuse(run)
+        return both
+
+    def cuts(self) -> Integers:
+        """Samples before which a piece ends."""
+        return np.unique(np.concatenate([self.jumps, self.holes, self.holes + 1]))
+
+    def pieces(self, run: Run) -> tuple[tuple[int, int], ...]:
+        """Return the ranges of at least two samples.
+
+        Raises:
+            FluxError: too many of them, or none in what is not finite.
+        """
+        edges = np.unique([self.start, *self.cuts(), self.stop]).tolist()
+        holes = set(self.holes.tolist())
+        found = [(a, b) for a, b in pairwise(edges) if a not in holes and b - a > 1]
+        if len(found) > MAX_PIECES or (holes and not found):
+            self.refuse(run)
         return tuple(found)
 
-    def _refuse(self) -> None:
+    def refuse(self, run: Run) -> None:
+        """Say how uneven the series is.
+
+        Raises:
+            FluxError: always.
+        """
         raise FluxError(
-            f"{self._run.name}: {self.bad} samples are not finite and {self.gaps} are not "
-            f"{self._run.every} steps after the one before; keep the evenly spaced, "
+            f"{run.name}: {len(self.holes)} samples are not finite and {len(self.jumps)} "
+            f"are not {run.every} steps after the one before; keep the evenly spaced, "
             "finite ones"
         )

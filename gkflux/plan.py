@@ -2,7 +2,8 @@
 
 Correlation time, decimation f*, segment length, lag window, filter and blocks are all
 chosen from the spectrum of the first pass, never from the result, so that choosing does
-not bias it.
+not bias it. Where there are data enough, choices are rounded to coarse grids: so they stay
+the same while a trajectory grows, and what was accumulated stays valid.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ __all__ = ["Plan", "Settings", "correlation_time", "plan"]
 
 MAX_WINDOW = 65_536
 """Lags kept at most."""
-MAX_BLOCKS = 32
+MAX_BLOCKS = 64
 """Blocks of all runs together, for errors."""
 MAX_GROUPS = 64
 """Groups of segments whose power is kept apart."""
@@ -126,7 +127,7 @@ def plan(
     longest = max(lengths)
     skip = _edge_skip(smooth, frequency, settings, longest)
     skips = _scan(skip, longest, tau / spacing) if settings.fstar is None else (skip,)
-    least = [max(2048, ceil(200 * tau / (spacing * s))) for s in skips]
+    least = [_up(max(2048, 200 * tau / (spacing * s))) for s in skips]
     chosen = tuple(
         segment_length([n // s for n in lengths], low)
         for s, low in zip(skips, least, strict=True)
@@ -135,7 +136,7 @@ def plan(
     window = _window(settings, spacing, longest, tau, filter_window)
     block = _block(lengths, window, tau / spacing, filter_window)
     segments = sum(n // skip // chosen[skips.index(skip)] for n in lengths)
-    every = max(1, ceil(segments / MAX_GROUPS))
+    every = 1 << max(0, ceil(segments / MAX_GROUPS) - 1).bit_length()
     return Plan(tau, skips, skip, chosen, window, filter_window, block, every)
 
 
@@ -185,14 +186,26 @@ def _edge_skip(smooth: Float, frequency: Float, settings: Settings, longest: int
         return int(max(1, round(nyquist / settings.fstar)))
     share = np.cumsum(smooth) / smooth.sum()
     edge = frequency[min(len(share) - 1, int(np.searchsorted(share, 0.99)) + 1)]
-    return int(max(1, min(nyquist // edge, longest // 512)))
+    return _down(max(1, min(nyquist // edge, longest // 512)))
 
 
 def _scan(skip: int, longest: int, tau: float) -> tuple[int, ...]:
     """Decimations around `skip`, up to means over 2 tau: those leave S(0) as it is."""
     most = max(skip, min(longest // 256, int(2 * tau)))
-    wanted = {max(1, round(skip * factor)) for factor in (0.5, 0.75, 1, 1.5, 2, 3, 4)}
-    return tuple(sorted(s for s in wanted if s <= most or s == skip))
+    wanted = {skip, *(_down(max(1, skip * f)) for f in (0.5, 0.75, 1.5, 2, 3, 4))}
+    return tuple(sorted(s for s in wanted if s <= most))
+
+
+def _down(number: float) -> int:
+    """The largest of 1, 2, 3, 4, 6, 8, 12, 16, ... that is not larger."""
+    power: int = 1 << (int(number).bit_length() - 1)
+    return power * 3 // 2 if number >= 1.5 * power > 1 else power
+
+
+def _up(number: float) -> int:
+    """The smallest of 2, 3, 4, 6, 8, 12, 16, ... that is not smaller."""
+    power: int = 1 << (ceil(number) - 1).bit_length()
+    return power * 3 // 4 if power > 2 and number <= 0.75 * power else power
 
 
 def _filter_window(
@@ -215,11 +228,13 @@ def _window(
         return int(max(16, min(settings.lag / spacing, longest - 1)))
     if settings.mode == "vibes":
         return int(min(MAX_WINDOW, longest - 1))
-    wanted = max(40 * tau / spacing, 12 * filter_window, 64)
+    wanted = _up(max(40 * tau / spacing, 12 * filter_window, 64))
     return int(max(16, min(wanted, longest // 4, MAX_WINDOW)))
 
 
 def _block(lengths: Sequence[int], window: int, tau: float, filter_window: int) -> int:
-    """Samples of a block: at most 32 blocks in all, each long against the cut."""
+    """Samples of a block: at most 64 blocks in all, each long against the cut."""
     least = max(1.5 * window, 100 * tau, 20 * filter_window)
-    return ceil(max(sum(lengths) / MAX_BLOCKS, min(least, max(lengths) / 4)))
+    if least > max(lengths) / 4:
+        return ceil(max(lengths) / 4)
+    return 1 << (ceil(max(sum(lengths) / MAX_BLOCKS, least)) - 1).bit_length()

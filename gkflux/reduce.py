@@ -1,25 +1,23 @@
-"""Second pass of a reduction: fill the exact accumulators of `correlate` and `spectrum`.
+"""Second pass of a reduction: fill the exact accumulators of `correlate` and `segments`.
 
-Runs are independent of each other, so they may be reduced by several threads; each is
-read in chunks, block by block, and the blocks, which are contiguous, merge exactly into
-the run. What is kept does not grow with the length of the runs.
-
-Each run's flux is scaled by its own 1/(T sqrt V), so runs at slightly different
-temperatures pool, and the prefactor left is one constant.
+Each run's flux is scaled by its own 1/(T sqrt V) at the very end, so runs at slightly
+different temperatures pool, and the prefactor left is one constant.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import reduce
 
 import numpy as np
 
-from gkflux.correlate import Float, LagAccumulator, LagState, PooledLags, merge
-from gkflux.estimators.first_dip import cumulative
-from gkflux.parallel import Pool, in_order
+from gkflux.correlate import Float, PooledLags
+from gkflux.leaves import Tally, fold
+from gkflux.parallel import Pool
 from gkflux.plan import Plan
-from gkflux.spectrum import Spectrum, SpectrumAccumulator
-from gkflux.survey import Progress, Survey
+from gkflux.spectrum import Spectrum
+from gkflux.states import States
+from gkflux.sums import Summation, Sums
+from gkflux.survey import Survey
 
 __all__ = ["Reduced", "accumulate", "remove_offsets"]
 
@@ -56,7 +54,8 @@ def accumulate(
     chosen: Plan,
     *,
     where: Pool | None = None,
-    progress: Progress | None = None,
+    states: States | None = None,
+    tell: Callable[[str], Tally] | None = None,
 ) -> Reduced:
     """Read every run a second time and fill the accumulators.
 
@@ -64,11 +63,15 @@ def accumulate(
         surveys: the first pass.
         spectrum: that of the first pass.
         chosen: `plan` of them.
-        where: a pool that takes one run each.
-        progress: called after every run.
+        where: a pool that reads the leaves.
+        states: what was read before, and where to keep what is read now.
+        tell: makes what counts the leaves that are done.
     """
     first = surveys[0].run
     components = min(3, first.channels)
+    passes = [Summation(found.run, found.pieces, chosen, components) for found in surveys]
+    sums = fold(passes, where=where, states=states, tally=tell and tell("reduced"))
+    closed = [one.close() for one in sums]
     result = Reduced(
         plan=chosen,
         surveys=surveys,
@@ -76,15 +79,18 @@ def accumulate(
         spacing=first.spacing,
         channels=first.channels,
         components=components,
-        lags=PooledLags(chosen.window, components),
+        lags=_added(surveys, closed),
     )
     mean = _mean(surveys, components)
-    work = partial(_reduce, chosen=chosen, components=components, mean=mean)
-    for number, done in enumerate(in_order(work, surveys, where)):
-        _pool(result, done, number)
-        if progress is not None:
-            progress(f"reduced {done.found.run.name}", number + 1, len(surveys))
+    for number, (found, done) in enumerate(zip(surveys, closed, strict=True)):
+        _pool(result, found, done, mean, number)
     return result
+
+
+def _added(surveys: Sequence[Survey], closed: Sequence[Sums]) -> PooledLags:
+    """Lag sums of all runs, scaled."""
+    parts = (one.lags.scaled(s.scale) for s, one in zip(surveys, closed, strict=True))
+    return reduce(PooledLags.merge, parts)
 
 
 def remove_offsets(data: Reduced) -> None:
@@ -97,24 +103,26 @@ def remove_offsets(data: Reduced) -> None:
                 power[:1] = power[1:2]
 
 
-def _reduce(found: Survey, chosen: Plan, components: int, mean: Float) -> "_RunReducer":
-    return _RunReducer(found, chosen, components, mean).reduce()
+def _curves(terms: Float, mean: Float, scale: float, data: Reduced) -> list[Float]:
+    """Running integral of every block of a run, mean of the components, scaled."""
+    times = np.arange(terms.shape[2]) * data.plan.curve_stride * data.spacing
+    linear = np.einsum("a,nap->np", mean, terms[:, 1:])
+    curves = scale**2 * terms[:, 0] - scale * linear + float(mean @ mean) * times
+    return list(curves / data.components)
 
 
-def _pool(result: Reduced, done: "_RunReducer", number: int) -> None:
+def _pool(result: Reduced, found: Survey, done: Sums, mean: Float, number: int) -> None:
     """Add one run, scaled, to the sums over all."""
-    scale = done.found.scale
-    for state in done.states:
-        result.lags.add(state, scale)
-    for skip, spectrum in done.spectra.items():
-        part = spectrum.scaled(scale)
+    for skip, spectrum in zip(result.plan.skips, done.spectra, strict=True):
+        part = spectrum.scaled(found.scale)
         known = result.spectra.get(skip)
         result.spectra[skip] = part if known is None else known.merge(part)
         if skip == result.plan.skip:
             result.run_powers.append(part.groups.sum(axis=0))
             result.run_segments.append(part.segments)
-    result.block_curves += done.curves
-    result.block_runs += [number] * len(done.curves)
+    curves = _curves(done.terms, mean, found.scale, result)
+    result.block_curves += curves
+    result.block_runs += [number] * len(curves)
 
 
 def _mean(surveys: Sequence[Survey], components: int) -> Float:
@@ -125,86 +133,3 @@ def _mean(surveys: Sequence[Survey], components: int) -> Float:
         total += found.scale * np.array([p.mean * p.count for p in parts])
         count += parts[0].count
     return total / count
-
-
-class _RunReducer:
-    """The second pass over one run."""
-
-    def __init__(self, found: Survey, chosen: Plan, components: int, mean: Float) -> None:
-        self.found = found
-        self._plan = chosen
-        self._components = components
-        self._mean = mean
-        self.states: list[LagState] = []
-        self.curves: list[Float] = []
-        self.spectra: dict[int, Spectrum] = {}
-
-    def reduce(self) -> "_RunReducer":
-        """Read the run; the results are attributes."""
-        for start, stop in self.found.pieces:
-            self._reduce_piece(start, stop)
-        return self
-
-    def _reduce_piece(self, start: int, stop: int) -> None:
-        window = self._plan.window
-        spectra = self._accumulators()
-        blocks = max(1, (stop - start) // self._plan.block)
-        edges = np.linspace(start, stop, blocks + 1).astype(int)[1:].tolist()
-        state = LagState.empty(window, self._components)
-        leaf = LagAccumulator(window, self._components)
-        for rows, ends_block in self._rows(start, stop, edges):
-            leaf.update(rows[:, : self._components])
-            for spectrum in spectra.values():
-                spectrum.update(rows)
-            if ends_block:
-                part = leaf.state()
-                self.curves.append(self._curve(part))
-                state = merge(state, part)
-                leaf = LagAccumulator(window, self._components)
-        self.states.append(state)
-        for skip, spectrum in spectra.items():
-            found = spectrum.state()
-            known = self.spectra.get(skip)
-            self.spectra[skip] = found if known is None else known.merge(found)
-
-    def _accumulators(self) -> dict[int, SpectrumAccumulator]:
-        run, chosen = self.found.run, self._plan
-        return {
-            skip: SpectrumAccumulator(
-                length,
-                run.channels,
-                run.spacing,
-                skip,
-                chosen.group_every if skip == chosen.skip else 0,
-            )
-            for skip, length in zip(chosen.skips, chosen.lengths, strict=True)
-        }
-
-    def _rows(
-        self, start: int, stop: int, edges: list[int]
-    ) -> Iterator[tuple[Float, bool]]:
-        """Give the samples of a piece, cut at the ends of blocks."""
-        at, ends = 0, iter(edges)
-        end = next(ends)
-        for chunk in self.found.run.chunks():
-            low, high = max(start, at), min(stop, at + len(chunk.flux))
-            while low < high:
-                upto = min(high, end)
-                yield chunk.flux[low - at : upto - at], upto == end
-                low = upto
-                if upto == end:
-                    end = next(ends, stop)
-            at += len(chunk.flux)
-            if at >= stop:
-                return
-
-    def _curve(self, block: LagState) -> Float:
-        """Running integral of one block, centred by the mean of all data, thinned."""
-        pool = PooledLags(block.window, self._components)
-        pool.add(block, self.found.scale)
-        autocorrelation = pool.finalize(mean=self._mean)
-        trace = np.einsum("kaa->k", autocorrelation) / self._components
-        thinned: Float = cumulative(trace, self.found.run.spacing)[
-            :: self._plan.curve_stride
-        ]
-        return thinned.copy()

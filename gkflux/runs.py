@@ -1,9 +1,9 @@
 """Where a reduction reads from: series of heat flux with their scalars, in chunks.
 
 A `Run` is one molecular dynamics run, however many files it fills, or an array in memory.
-It can be read from its beginning as often as needed, a chunk at a time, so that nothing
-of its length is ever in memory. Steps are integers; a chunk carries its own, so gaps
-show.
+Any range of its samples can be read as often as needed, a chunk at a time, so that nothing
+of its length is ever in memory, and several readers can share it. Steps are integers; a
+chunk carries its own, so gaps show.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from gkflux.correlate import Float
 from gkflux.errors import FluxError
 
-__all__ = ["Chunk", "Run", "array_run"]
+__all__ = ["Chunk", "Part", "Run", "array_run"]
 
 _FRAMES = 1 << 16
 """Samples of a chunk of an array."""
@@ -34,6 +34,14 @@ class Chunk(NamedTuple):
     eV), volume (Å³), where they are known."""
 
 
+class Part(NamedTuple):
+    """A file that a run is made of."""
+
+    uuid: str
+    samples: int
+    """Samples of the flux that count."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One contiguous run."""
@@ -46,14 +54,19 @@ class Run:
     """Steps between two samples."""
     timestep: float
     """Of one step, fs."""
-    chunks: Callable[[], Iterator[Chunk]]
-    """Read the run from its beginning."""
+    read: Callable[[int, int], Iterator[Chunk]]
+    """Read the samples from one number up to before another, and the scalars of their
+    steps, in chunks."""
+    origin: int = 0
+    """Step of the first sample."""
     channels: int = 3
     """Numbers of a sample: 3, or 3 M with mass currents."""
     volume: float | None = None
     """Å³, when it does not vary."""
     temperature: float | None = None
     """K, when there is no series of it."""
+    parts: tuple[Part, ...] = ()
+    """The files, where it is made of files: what was found in it can be kept."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What must agree for runs to be pooled, and what the report lists."""
 
@@ -97,25 +110,34 @@ def array_run(
             raise FluxError(f"{what} must be a positive number, not {value}")
     if not (np.all(np.isfinite(series)) and np.all(series > 0)):
         raise FluxError("temperature must be positive and finite, in K")
-    steps = np.arange(len(rows), dtype=np.int64)
-
-    def chunks() -> Iterator[Chunk]:
-        for start in range(0, len(rows), _FRAMES):
-            part = slice(start, start + _FRAMES)
-            scalars = {"temperature": (steps[part], series[part])} if series.ndim else {}
-            yield Chunk(steps[part], rows[part], scalars)
-
     return Run(
         name=name,
         samples=len(rows),
         every=1,
         timestep=float(timestep),
-        chunks=chunks,
+        read=_Arrays(rows, series if series.ndim else None),
         channels=rows.shape[1],
         volume=float(volume),
         temperature=None if series.ndim else float(series),
         facts={"source": "array in memory"},
     )
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """Reads arrays; an object, not a closure, so that it travels to other processes."""
+
+    rows: Float
+    temperature: Float | None
+
+    def __call__(self, start: int, stop: int) -> Iterator[Chunk]:
+        for begin in range(start, stop, _FRAMES):
+            part = slice(begin, min(begin + _FRAMES, stop))
+            steps = np.arange(part.start, part.stop, dtype=np.int64)
+            scalars = {}
+            if self.temperature is not None:
+                scalars["temperature"] = (steps, self.temperature[part])
+            yield Chunk(steps, self.rows[part], scalars)
 
 
 def _real(flux: ArrayLike) -> Float:

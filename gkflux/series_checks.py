@@ -14,9 +14,9 @@ import numpy as np
 from gkflux.analysis import Analysis
 from gkflux.correlate import Float
 from gkflux.estimators.estimate import quantile
-from gkflux.moments import Drift, drift
+from gkflux.moments import Drift
 from gkflux.reduce import Reduced
-from gkflux.survey import MOMENT_BLOCKS, Survey
+from gkflux.survey import Survey
 from gkflux.verdict import written
 from stepson.units import BOLTZMANN
 
@@ -121,12 +121,7 @@ def aliasing(spectrum: Float, frequency: Float) -> Check:
 
 def _fits(data: Reduced, name: str) -> Iterator[tuple[Survey, Drift]]:
     for found in data.surveys:
-        blocks = found.moments.get(name)
-        if not blocks:
-            continue
-        length = found.run.samples * found.run.spacing
-        times = (np.arange(MOMENT_BLOCKS) + 0.5) * length / MOMENT_BLOCKS
-        fit = drift(blocks, times)
+        fit = found.moments.drift(name, found.run.timestep)
         if isfinite(fit.slope):
             yield found, fit
 

@@ -84,6 +84,8 @@ class Spectrum:
     1)."""
     group_segments: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Segments of each group, shape (groups,)."""
+    group_numbers: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Number of each group in its run, ascending, shape (groups,)."""
 
     @property
     def frequency(self) -> Float:
@@ -104,33 +106,45 @@ class Spectrum:
         return power
 
     def merge(self, other: "Spectrum") -> "Spectrum":
-        """Return the sum over the segments of both."""
+        """Return the sum over the segments of both; their groups stay apart."""
         if (self.length, self.spacing) != (other.length, other.spacing):
             raise ValueError(
                 f"spectra of {self.length} and {other.length} samples, "
                 f"{self.spacing} and {other.spacing} fs apart, do not add"
             )
-        return Spectrum(
-            self.length,
-            self.spacing,
-            self.segments + other.segments,
-            self.dropped + other.dropped,
-            self.matrix + other.matrix,
-            np.concatenate([self.groups, other.groups]),
-            np.concatenate([self.group_segments, other.group_segments]),
+        return replace(
+            self,
+            segments=self.segments + other.segments,
+            dropped=self.dropped + other.dropped,
+            matrix=self.matrix + other.matrix,
+            groups=np.concatenate([self.groups, other.groups]),
+            group_segments=np.concatenate([self.group_segments, other.group_segments]),
+            group_numbers=np.concatenate([self.group_numbers, other.group_numbers]),
+        )
+
+    def join(self, other: "Spectrum") -> "Spectrum":
+        """Return the sum over the segments of both, those of `other` being the next ones.
+
+        A group that begins here and goes on there becomes one.
+        """
+        both, seam = self.merge(other), len(self.groups)
+        numbers = both.group_numbers
+        if not 0 < seam < len(numbers) or numbers[seam - 1] != numbers[seam]:
+            return both
+        groups, sizes = both.groups.copy(), both.group_segments.copy()
+        groups[seam - 1] += groups[seam]
+        sizes[seam - 1] += sizes[seam]
+        keep = np.arange(len(numbers)) != seam
+        return replace(
+            both,
+            groups=groups[keep],
+            group_segments=sizes[keep],
+            group_numbers=numbers[keep],
         )
 
     def scaled(self, factor: float) -> "Spectrum":
         """Return the spectrum of samples multiplied by `factor`."""
-        return Spectrum(
-            self.length,
-            self.spacing,
-            self.segments,
-            self.dropped,
-            self.matrix * factor**2,
-            self.groups * factor**2,
-            self.group_segments,
-        )
+        return replace(self, matrix=self.matrix * factor**2, groups=self.groups * factor**2)
 
     @property
     def has_offset(self) -> bool:
@@ -173,6 +187,7 @@ class SpectrumAccumulator:
         timestep: between the samples before decimation, fs.
         skip: samples of a block mean.
         group_every: segments whose power is kept apart as one group, for errors and halves.
+        first: number in the run of the first segment, which says to which group it belongs.
     """
 
     def __init__(
@@ -182,10 +197,11 @@ class SpectrumAccumulator:
         timestep: float,
         skip: int = 1,
         group_every: int = 0,
+        first: int = 0,
     ) -> None:
         self.length = length
         self.spacing = timestep * skip
-        self._every = group_every
+        self._every, self._first = group_every, first
         self._decimator = Decimator(skip, channels)
         self._rest: list[Float] = []
         self._waiting = 0
@@ -193,6 +209,7 @@ class SpectrumAccumulator:
         self._matrix = np.zeros((length // 2 + 1, channels, channels), np.complex128)
         self._groups: list[Float] = []
         self._sizes: list[int] = []
+        self._numbers: list[int] = []
         self._batch = max(1, _BATCH // (length * channels))
 
     def update(self, samples: Float) -> None:
@@ -208,11 +225,15 @@ class SpectrumAccumulator:
         self._consume()
         bins = self.length // 2 + 1
         groups = np.stack(self._groups) if self._groups else np.zeros((0, bins))
-        sizes = np.asarray(self._sizes, np.int64)
-        matrix = self._matrix * (self.spacing / self.length)
-        groups = groups * (self.spacing / self.length)
         return Spectrum(
-            self.length, self.spacing, self._segments, self._waiting, matrix, groups, sizes
+            self.length,
+            self.spacing,
+            self._segments,
+            self._waiting,
+            self._matrix * (self.spacing / self.length),
+            groups * (self.spacing / self.length),
+            np.asarray(self._sizes, np.int64),
+            np.asarray(self._numbers, np.int64),
         )
 
     def _consume(self) -> None:
@@ -244,10 +265,12 @@ class SpectrumAccumulator:
         self._segments += len(segments)
 
     def _add_groups(self, power: Float) -> None:
-        for number, row in enumerate(power, start=self._segments):
-            if number % self._every == 0:
+        for number, row in enumerate(power, start=self._first + self._segments):
+            group = number // self._every
+            if not self._numbers or self._numbers[-1] != group:
                 self._groups.append(np.zeros_like(row))
                 self._sizes.append(0)
+                self._numbers.append(group)
             self._groups[-1] += row
             self._sizes[-1] += 1
 
@@ -263,9 +286,11 @@ def segment_length(lengths: list[int], minimum: int) -> int:
 
     Returns:
         an even length between `minimum` and twice that, with fast transforms where
-        possible.
+        possible; twice the minimum where that wastes next to nothing.
     """
     longest = max(lengths)
+    if sum(n % (2 * minimum) for n in lengths) <= 0.02 * sum(lengths):
+        return 2 * minimum
     low = min(minimum, longest)
     if low < minimum:
         return max(2, low)

@@ -3,40 +3,38 @@
 Every run is read once: moments of temperature, energy, volume and flux over blocks of
 time (for means and drifts), samples that are not finite, gaps, and a spectrum over short
 segments from which `plan` chooses the settings of the second pass.
+
+A run is read in leaves, ranges of samples that do not depend on who reads them; what is
+found in one and in the next merges to what is found in both, so leaves may be read side by
+side, and one that was read before need not be read again when the run has grown.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from math import sqrt
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gkflux.correlate import Float
 from gkflux.errors import FluxError
-from gkflux.moments import Moments
-from gkflux.parallel import Pool, in_order
-from gkflux.pieces import Pieces
+from gkflux.leaves import LEAF, Leaf, Tally, fold
+from gkflux.moments import Moments, TimeMoments
+from gkflux.parallel import Pool
+from gkflux.pieces import Breaks
 from gkflux.runs import Chunk, Run
 from gkflux.spectrum import Spectrum, SpectrumAccumulator
+from gkflux.states import States
 
-__all__ = [
-    "MOMENT_BLOCKS",
-    "Progress",
-    "Survey",
-    "check_temperatures",
-    "survey",
-    "survey_all",
-]
+__all__ = ["Survey", "check_temperatures", "survey_all"]
 
 SEGMENT = 4096
 """Samples of a segment of the spectrum."""
-MOMENT_BLOCKS = 32
-"""Stretches of time whose moments are kept apart: drift is a line through their means."""
-Progress = Callable[[str, int, int], None]
-"""Called with what was done, how many are done, and of how many."""
+MOMENT_BLOCKS = 64
+"""Blocks of time at most whose moments are kept apart: drift is a line through their
+means."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +48,13 @@ class Survey:
     """Samples that are not finite."""
     gaps: int
     """Places where the spacing of the samples is not that of the run."""
-    moments: dict[str, tuple[Moments, ...]]
-    """Of temperature, energy, volume and the flux components, in blocks of time; the flux
-    is that of `pieces`."""
+    moments: TimeMoments
+    """Of temperature, energy, volume and the flux components; the flux is that of
+    `pieces`."""
 
     def total(self, name: str) -> Moments:
         """Moments of a quantity over the whole run."""
-        result = Moments()
-        for block in self.moments.get(name, ()):
-            result = result.merge(block)
-        return result
+        return self.moments.total(name)
 
     @property
     def temperature(self) -> float:
@@ -85,14 +80,19 @@ class Survey:
 
 
 def survey_all(
-    runs: Sequence[Run], *, where: Pool | None = None, progress: Progress | None = None
+    runs: Sequence[Run],
+    *,
+    where: Pool | None = None,
+    states: States | None = None,
+    tell: Callable[[str], Tally] | None = None,
 ) -> tuple[list[Survey], Spectrum]:
     """Read every run once.
 
     Args:
         runs: at least one.
-        where: a pool that takes one run each.
-        progress: called after every run.
+        where: a pool that reads the leaves.
+        states: what was read before, and where to keep what is read now.
+        tell: makes what counts the leaves that are done.
 
     Returns:
         what was found out about each run, and the spectrum of all, each scaled by its
@@ -101,28 +101,136 @@ def survey_all(
     Raises:
         FluxError: a run without finite samples, temperature or volume.
     """
+    if not runs:
+        raise FluxError("no runs to reduce")
     length = min(SEGMENT, max(run.samples for run in runs))
-    found, pooled = _survey_all(runs, length, where, progress)
-    if not pooled.segments:  # gaps everywhere: segments as long as the longest stretch
+    seen = _survey_all(runs, length, where, states, tell)
+    found = [_checked(run, one) for run, one in zip(runs, seen, strict=True)]
+    if not any(one.spectrum.segments for one in seen):
+        # gaps everywhere: any stretch holds a segment of half its length
         longest = max(stop - start for one in found for start, stop in one.pieces)
-        found, pooled = _survey_all(runs, longest, where, None)
+        seen = _survey_all(runs, (longest + 1) // 2, where, None, None)
+    pooled = seen[0].spectrum.scaled(found[0].scale)
+    for one, state in zip(found[1:], seen[1:], strict=True):
+        pooled = pooled.merge(state.spectrum.scaled(one.scale))
     return found, pooled
+
+
+class Seen(NamedTuple):
+    """What consecutive samples of a run hold; what follows them is merged to it."""
+
+    breaks: Breaks
+    moments: TimeMoments
+    spectrum: Spectrum
+
+
+class _Look(NamedTuple):
+    """The first pass over one run; travels to where its leaves are read."""
+
+    run: Run
+    length: int
+
+    @property
+    def leaves(self) -> list[Leaf]:
+        """Whole segments each, but for what is left over."""
+        size = max(1, LEAF // self.length) * self.length
+        edges = [*range(0, self.run.samples, size), self.run.samples]
+        return [Leaf(a, b, b - a == size) for a, b in pairwise(edges)]
+
+    def read(self, leaf: Leaf) -> Seen:
+        """Read one leaf."""
+        run, at = self.run, leaf.start
+        breaks = Breaks(at, at)
+        moments = TimeMoments(_span(run))
+        spectrum = _GridSpectrum(run, self.length, at)
+        for chunk in run.read(leaf.start, leaf.stop):
+            finite: NDArray[np.bool_] = np.all(np.isfinite(chunk.flux), axis=1)
+            part = Breaks.of(at, chunk.steps, finite, run.every)
+            breaks = breaks.merge(part, run)
+            moments = moments.merge(TimeMoments.of(_span(run), _series(chunk, finite, run)))
+            spectrum.update(chunk.flux, breaks.cuts())
+            at += len(chunk.steps)
+        return Seen(breaks, moments, spectrum.state())
+
+    def merge(self, first: Seen, second: Seen) -> Seen:
+        """What is in both; `second` follows."""
+        return Seen(
+            first.breaks.merge(second.breaks, self.run),
+            first.moments.merge(second.moments),
+            first.spectrum.merge(second.spectrum),
+        )
+
+    def key(self) -> dict[str, object]:
+        """What a state of this pass depends on, beside the run."""
+        return {"pass": "survey", "segment": self.length}
 
 
 def _survey_all(
-    runs: Sequence[Run], length: int, where: Pool | None, progress: Progress | None
-) -> tuple[list[Survey], Spectrum]:
-    found: list[Survey] = []
-    pooled: Spectrum | None = None
-    for one, spectrum in in_order(partial(survey, length=length), runs, where):
-        found.append(one)
-        part = spectrum.scaled(one.scale)
-        pooled = part if pooled is None else pooled.merge(part)
-        if progress is not None:
-            progress(f"surveyed {one.run.name}", len(found), len(runs))
-    if pooled is None:
-        raise FluxError("no runs to reduce")
-    return found, pooled
+    runs: Sequence[Run],
+    length: int,
+    where: Pool | None,
+    states: States | None,
+    tell: Callable[[str], Tally] | None,
+) -> list[Seen]:
+    looks = [_Look(run, length) for run in runs]
+    return fold(looks, where=where, states=states, tally=tell and tell("surveyed"))
+
+
+def _span(run: Run) -> int:
+    """Steps of a block of time: a power of two samples, so that blocks merge in pairs."""
+    least = -(-run.samples // MOMENT_BLOCKS)
+    return int(run.every) << max(0, least - 1).bit_length()
+
+
+def _series(
+    chunk: Chunk, finite: NDArray[np.bool_], run: Run
+) -> dict[str, tuple[NDArray[np.int64], Float]]:
+    series = {
+        name: (steps - run.origin, values)
+        for name, (steps, values) in chunk.scalars.items()
+    }
+    steps, flux = chunk.steps - run.origin, chunk.flux
+    if not finite.all():
+        steps, flux = steps[finite], flux[finite]
+    for component in range(run.channels):
+        series[f"flux_{component}"] = (steps, flux[:, component])
+    return series
+
+
+class _GridSpectrum:
+    """Spectrum of the segments of a grid that no gap and no bad sample interrupts."""
+
+    def __init__(self, run: Run, length: int, start: int) -> None:
+        self._length, self._at = length, start
+        self._rest = np.zeros((0, run.channels))
+        self._sums = SpectrumAccumulator(length, run.channels, run.spacing)
+
+    def update(self, flux: Float, cuts: NDArray[np.int64]) -> None:
+        """Take the samples that follow; pieces end before the samples `cuts`."""
+        rows, length = np.concatenate([self._rest, flux]), self._length
+        count = len(rows) // length
+        whole = np.ones(count, dtype=bool)
+        inside = cuts[(cuts - self._at) % length > 0]  # not at the beginning of a segment
+        hit = (inside - self._at) // length
+        whole[hit[(hit >= 0) & (hit < count)]] = False
+        channels = rows.shape[1]
+        segments = rows[: count * length].reshape(count, length, channels)
+        self._sums.update(segments[whole].reshape(-1, channels))
+        self._rest = rows[count * length :].copy()
+        self._at += count * length
+
+    def state(self) -> Spectrum:
+        """Return the sum over all segments so far."""
+        return self._sums.state()
+
+
+def _checked(run: Run, seen: Seen) -> Survey:
+    breaks = seen.breaks
+    found = Survey(
+        run, breaks.pieces(run), len(breaks.holes), len(breaks.jumps), seen.moments
+    )
+    _refuse_incomplete(found)
+    return found
 
 
 def check_temperatures(surveys: Sequence[Survey]) -> None:
@@ -153,49 +261,6 @@ def _temperature(found: Survey) -> float:
     return found.temperature
 
 
-def survey(run: Run, length: int = SEGMENT) -> tuple[Survey, Spectrum]:
-    """Read a run once.
-
-    Args:
-        run: the run.
-        length: samples of a segment of the spectrum.
-
-    Raises:
-        FluxError: no finite samples, too many gaps, or no temperature or volume.
-    """
-    spectrum = _PieceSpectrum(run, length)
-    moments: dict[str, list[Moments]] = {}
-    tracker = Pieces(run)
-    first: int | None = None
-    for chunk in run.chunks():
-        if first is None and len(chunk.steps):
-            first = int(chunk.steps[0])
-        cuts, finite = tracker.update(chunk)
-        spectrum.update(chunk.flux, cuts, finite)
-        _add_moments(moments, _series(chunk, finite, run.channels), first or 0, run)
-    result = Survey(
-        run,
-        tracker.pieces(),
-        tracker.bad,
-        tracker.gaps,
-        {name: tuple(blocks) for name, blocks in moments.items()},
-    )
-    _refuse_incomplete(result)
-    return result, spectrum.state()
-
-
-def _series(
-    chunk: Chunk, finite: NDArray[np.bool_], channels: int
-) -> dict[str, tuple[NDArray[np.int64], Float]]:
-    series = dict(chunk.scalars)
-    steps, flux = chunk.steps, chunk.flux
-    if not finite.all():
-        steps, flux = steps[finite], flux[finite]
-    for component in range(channels):
-        series[f"flux_{component}"] = (steps, flux[:, component])
-    return series
-
-
 def _refuse_incomplete(found: Survey) -> None:
     name = found.run.name
     if found.samples < 16:
@@ -213,45 +278,3 @@ def _refuse_incomplete(found: Survey) -> None:
         raise FluxError(f"{name}: {what}; kappa goes with 1/T²: {how}")
     if not found.volume > 0:
         raise FluxError(f"{name}: no volume (a cluster?); give volume= (--volume), in Å³")
-
-
-class _PieceSpectrum:
-    """Spectrum of the segments that no gap and no bad sample interrupts."""
-
-    def __init__(self, run: Run, length: int) -> None:
-        self._run, self._length = run, length
-        self._current = self._new()
-        self._total: Spectrum | None = None
-
-    def _new(self) -> SpectrumAccumulator:
-        return SpectrumAccumulator(self._length, self._run.channels, self._run.spacing)
-
-    def update(self, flux: Float, cuts: Sequence[int], finite: NDArray[np.bool_]) -> None:
-        """Take a chunk that falls into pieces before the rows `cuts`."""
-        for start, stop in pairwise([0, *cuts, len(flux)]):
-            if start in cuts:
-                self._total = self.state()
-                self._current = self._new()
-            rows = flux[start:stop]
-            self._current.update(rows if finite[start:stop].all() else rows[:0])
-
-    def state(self) -> Spectrum:
-        """Return the sum over all pieces so far."""
-        part = self._current.state()
-        return part if self._total is None else self._total.merge(part)
-
-
-def _add_moments(
-    moments: dict[str, list[Moments]],
-    series: Mapping[str, tuple[NDArray[np.int64], Float]],
-    first: int,
-    run: Run,
-) -> None:
-    span = max(1, run.samples * run.every)
-    for name, (steps, values) in series.items():
-        blocks = moments.setdefault(name, [Moments()] * MOMENT_BLOCKS)
-        where = np.clip((steps - first) * MOMENT_BLOCKS // span, 0, MOMENT_BLOCKS - 1)
-        cuts = [0, *(np.flatnonzero(np.diff(where)) + 1).tolist(), len(where)]
-        for start, stop in pairwise(cuts if len(where) else []):
-            index = int(where[start])
-            blocks[index] = blocks[index].merge(Moments.of(values[start:stop]))

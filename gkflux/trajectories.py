@@ -27,7 +27,7 @@ from gkflux.pooling import (
     refuse_different,
     refuse_twice,
 )
-from gkflux.runs import Chunk, Run
+from gkflux.runs import Chunk, Part, Run
 from gkflux.stored_units import factor
 from stepson.errors import FormatError
 from stepson.series.names import expand
@@ -245,7 +245,9 @@ def _run(group: Sequence[FluxFile], temperature: float | None, volume: float | N
         samples=sum(file.samples for file in group),
         every=first.every,
         timestep=first.timestep,
-        chunks=partial(_chunks, [(file.path, file.stop) for file in group]),
+        read=partial(_read, [(f.path, f.samples, f.stop) for f in group], first.every),
+        origin=first.steps[0],
+        parts=tuple(Part(f.uuid, f.samples) for f in group),
         volume=own if volume is None else volume,
         temperature=temperature,
         facts=facts,
@@ -259,17 +261,34 @@ def _first_hop(group: Sequence[FluxFile]) -> dict[str, Any]:
     return {"hop": next(hops, None)} if watched else {}
 
 
-def _chunks(files: Sequence[tuple[str, int | None]]) -> Iterator[Chunk]:
-    for path, stop in files:
-        yield from _chunks_of(path, stop)
+def _read(
+    files: Sequence[tuple[str, int, int | None]], every: int, start: int, stop: int
+) -> Iterator[Chunk]:
+    """Read a range of samples of files (path, samples, step at which they end)."""
+    before = 0
+    for path, samples, end in files:
+        low, high = max(start - before, 0), min(stop - before, samples)
+        if low < high:
+            yield from _read_file(path, low, high, every, end)
+        before += samples
 
 
-def _chunks_of(path: str, stop: int | None) -> Iterator[Chunk]:
-    """Read a file up to the step from which on it does not count."""
+def _read_file(
+    path: str, low: int, high: int, every: int, end: int | None
+) -> Iterator[Chunk]:
+    """Read samples `low` to `high`, and the scalars of their steps."""
     with stepson.open(path) as trajectory:
         names = [name for name in _SERIES if name in trajectory.fields]
         factors = _factors(trajectory, path)
-        for batch in trajectory.stream("heat_flux", *names, frames=FRAMES, stop=stop):
+        steps = trajectory["heat_flux"].steps
+        first, last = int(steps[low]), int(steps[high - 1]) + every
+        if high < len(steps):
+            last = min(last, int(steps[high]))
+        if end is not None:
+            last = min(last, end)
+        for batch in trajectory.stream(
+            "heat_flux", *names, frames=FRAMES, start=first, stop=last
+        ):
             scalars = {
                 name: (
                     np.asarray(batch.steps[name], np.int64),

@@ -1,5 +1,6 @@
 """Every check must be able to fail, and to pass."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,14 +23,18 @@ def noise(count: int = 20_000, seed: int = 0) -> Float:
 
 
 def run(values: Float, **scalars: Float) -> Run:
-    steps = np.arange(len(values), dtype=np.int64)
-    chunk = Chunk(steps, values, {name: (steps, v) for name, v in scalars.items()})
+    def read(start: int, stop: int) -> Iterator[Chunk]:
+        steps, part = np.arange(start, stop, dtype=np.int64), slice(start, stop)
+        yield Chunk(
+            steps, values[part], {name: (steps, v[part]) for name, v in scalars.items()}
+        )
+
     return Run(
         name="run",
         samples=len(values),
         every=1,
         timestep=2.0,
-        chunks=lambda: iter([chunk]),
+        read=read,
         volume=1000.0,
         temperature=300.0,
         facts={"degrees_of_freedom": 300},
@@ -108,10 +113,13 @@ def test_bad_samples_and_gaps_are_counted() -> None:
     values[500:900] = np.inf
     assert checks(run(values))["finite"].status == "fail"
     assert "400 of 20000" in checks(run(values))["finite"].message
-    steps = np.arange(20_000, dtype=np.int64)
+    steps, values = np.arange(20_000, dtype=np.int64), noise()
     steps[7000:] += 5
-    base = run(noise())
-    gap = Run(**{**vars(base), "chunks": lambda: iter([Chunk(steps, noise(), {})])})
+
+    def read(a: int, b: int) -> Iterator[Chunk]:
+        yield Chunk(steps[a:b], values[a:b], {})
+
+    gap = replace(run(values), read=read)
     assert checks(gap)["spacing"].status == "warn"
 
 

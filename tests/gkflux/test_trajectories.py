@@ -103,7 +103,7 @@ def test_threads_change_nothing(tmp_path: Path) -> None:
     for number in range(3):
         write(tmp_path / f"{number}.son", flux(number))
     one = gkflux.GreenKubo.from_trajectories(tmp_path)
-    two = gkflux.GreenKubo.from_trajectories(tmp_path, workers=2)
+    two = gkflux.GreenKubo.from_trajectories(tmp_path, threads=2)
     assert two.kappa == one.kappa
     np.testing.assert_array_equal(
         one.curves["autocorrelation"], two.curves["autocorrelation"]
@@ -118,7 +118,7 @@ def test_a_continuation_is_joined_to_what_it_continues(tmp_path: Path) -> None:
         second = write(tmp_path / "second.son", values[1000:], first=2000, parent=parent)
     runs = trajectory_runs([second, first])
     assert [run.samples for run in runs] == [SAMPLES]
-    together = np.concatenate([chunk.flux for chunk in runs[0].chunks()])
+    together = np.concatenate([chunk.flux for chunk in runs[0].read(0, runs[0].samples)])
     np.testing.assert_array_equal(together, values)
     joined = gkflux.GreenKubo.from_trajectories([first, second])
     np.testing.assert_allclose(
@@ -190,7 +190,7 @@ def test_a_restart_from_an_earlier_state_counts_each_step_once(tmp_path: Path) -
     (run,) = trajectory_runs([first, second])
     assert run.samples == SAMPLES
     np.testing.assert_array_equal(
-        np.concatenate([chunk.flux for chunk in run.chunks()]), values
+        np.concatenate([chunk.flux for chunk in run.read(0, run.samples)]), values
     )
     found = gkflux.GreenKubo.from_trajectories([first, second])
     (check,) = [each for each in found.checks if each.name == "restarts"]

@@ -54,10 +54,18 @@ MODES = ("default", "vibes", "sportran")
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
     metavar="N",
-    help="Threads, a run each.",
+    help="Share the work among N processes; by default among threads, one a core.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Share it among the workers of a dask cluster: its address, or its file.",
+)
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Read everything anew: believe nothing in DIR/gk.states.",
 )
 @click.option(
     "-o",
@@ -76,7 +84,9 @@ def command(
     any_ensemble: bool,
     temperature: float | None,
     volume: float | None,
-    workers: int,
+    workers: int | None,
+    scheduler: str | None,
+    fresh: bool,
     output: Path,
     as_json: bool,
     terminal: Terminal,
@@ -86,11 +96,19 @@ def command(
     FILES are trajectories, quoted globs, or folders of runs, of which the parts with a
     heat flux at constant energy are taken. Replicas are pooled. Writes gk.json (the
     result), gk.npz (the curves) and report.html (one file that opens without a network).
+
+    What was accumulated is kept in gk.states: given again, the command reads only what was
+    not read before, be it that it was killed or that the runs have grown.
     """
+    if workers is not None and scheduler is not None:
+        raise click.UsageError("give --workers or --scheduler, not both")
     from gkflux import GreenKubo
     from stepson_cli.progress import reading
 
     chosen = _expand(files, any_ensemble, terminal)
+    states = output / "gk.states"
+    if fresh:
+        _forget(states)
     with reading(terminal, "opening") as listener:
         result = GreenKubo.from_trajectories(
             chosen,
@@ -98,12 +116,19 @@ def command(
             temperature=temperature,
             volume=volume,
             workers=workers,
+            scheduler=scheduler,
+            states=states,
             progress=listener,
             method=method,
             mode=mode,
         )
     folder = result.save(output)
     _show(result, folder, as_json, terminal)
+
+
+def _forget(states: Path) -> None:
+    for path in states.glob("*.npz"):
+        path.unlink()
 
 
 def _expand(files: Sequence[str], any_ensemble: bool, terminal: Terminal) -> list[str]:

@@ -51,8 +51,7 @@ def test_fhi_vibes_digit_for_digit(shared_data: Path) -> None:
         kappa, cut = file["kappa"][:], file["cutoff_time"][:]
         curves = file["heat_flux_autocorrelation_cumtrapz_filtered"][:]
     spacing, count = float(time[1] - time[0]), len(flux)
-    pool = PooledLags(count - 1, 3)
-    pool.add(LagState.of(flux, count - 1))
+    pool = PooledLags.of(LagState.of(flux, count - 1))
     tapered = prefactor * pool.finalize(biased=True) * hann(count)[:, None, None]
     found = vibes(
         cumulative(tapered, spacing), spacing=spacing, window=int(window_fs / spacing)
@@ -75,8 +74,7 @@ def test_lammps_running_integral(shared_data: Path) -> None:
     ratios = []
     for row in range(1, 51):
         samples = flux[: row * 2000 + 1 : every]
-        pool = PooledLags(lags - 1, 1)
-        pool.add(LagState.of(samples[:, None], lags - 1))
+        pool = PooledLags.of(LagState.of(samples[:, None], lags - 1))
         autocorrelation = pool.finalize(mean=np.zeros(1))[:, 0, 0]
         ratios.append(cumulative(autocorrelation, 1.0)[-1] / reference[row])
     assert reference[50] == pytest.approx(0.31068514)
