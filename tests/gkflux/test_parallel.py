@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import pytest
 import gkflux
 import stepson
 from gkflux.parallel import in_order, pool
+from tests.gkflux.dask_processes import Dask
 
 
 def sleepy(item: int) -> int:
@@ -44,31 +44,41 @@ def test_no_scheduler_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None
         pass
 
 
+def test_processes_give_the_same_bits(tmp_path: Path) -> None:
+    _write(tmp_path / "md.son", 0)
+    expected = gkflux.GreenKubo.from_trajectories(tmp_path, threads=1)
+    found = gkflux.GreenKubo.from_trajectories(tmp_path, workers=1)
+    _same(found, expected)
+
+
 @pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_gives_the_same_result(tmp_path: Path) -> None:
-    from dask import distributed
-
     paths = [_write(tmp_path / f"{number}.son", number) for number in range(6)]
     expected = gkflux.GreenKubo.from_trajectories(paths)
-    cluster: Any = distributed.LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
-    )
-    with cluster:
+    dask = Dask(tmp_path)
+    try:
+        _, victim = dask.worker(), dask.worker()
         seen: list[int] = []
 
         def progress(_: str, done: int, __: int) -> None:
             seen.append(done)
             if len(seen) == 2:
-                next(iter(cluster.workers.values())).process.process.kill()
+                victim.kill()
 
-        found = gkflux.GreenKubo.from_trajectories(
-            paths, scheduler=cluster.scheduler_address, progress=progress
-        )
+        for address in (dask.address, str(dask.file)):
+            found = gkflux.GreenKubo.from_trajectories(
+                paths, scheduler=address, progress=progress
+            )
+            _same(found, expected)
+    finally:
+        dask.end()
+    assert seen == [1, 2, 3, 4, 5, 6] * 4
+
+
+def _same(found: gkflux.GreenKubo, expected: gkflux.GreenKubo) -> None:
     assert found.kappa == expected.kappa
-    np.testing.assert_array_equal(
-        found.curves["autocorrelation"], expected.curves["autocorrelation"]
-    )
-    assert seen == [1, 2, 3, 4, 5, 6] * 2
+    for name, curve in expected.curves.items():
+        np.testing.assert_array_equal(found.curves[name], curve, err_msg=name)
 
 
 def _write(path: Path, seed: int) -> Path:
