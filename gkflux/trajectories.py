@@ -29,10 +29,11 @@ from gkflux.pooling import (
 )
 from gkflux.runs import Chunk, Part, Run
 from gkflux.stored_units import factor
+from stepson.batch import Batch
 from stepson.errors import FormatError
 from stepson.series.names import expand
 
-__all__ = ["find_files", "trajectory_runs"]
+__all__ = ["Series", "find_files", "scalar_series", "trajectory_runs"]
 
 FRAMES = 1 << 16
 """Frames of a batch: a few megabytes of small columns."""
@@ -160,13 +161,17 @@ def _check_fields(trajectory: stepson.Trajectory, path: str) -> None:
     _factors(trajectory, path)
 
 
-def _factors(trajectory: stepson.Trajectory, path: str) -> dict[str, float]:
+def _factors(
+    trajectory: stepson.Trajectory,
+    path: str,
+    names: Sequence[str] = ("heat_flux", *_SERIES),
+) -> dict[str, float]:
     """What turns each field that is read into eV, Å, fs, K."""
     cell = None if "volume" in trajectory.fields else trajectory.metadata.get("cell")
     volume = None if cell is None else abs(float(np.linalg.det(np.array(cell, float))))
     return {
         name: factor(trajectory.fields[name], path, volume)
-        for name in ("heat_flux", *_SERIES)
+        for name in names
         if name in trajectory.fields
     }
 
@@ -289,18 +294,41 @@ def _read_file(
         for batch in trajectory.stream(
             "heat_flux", *names, frames=FRAMES, start=first, stop=last
         ):
-            scalars = {
-                name: (
-                    np.asarray(batch.steps[name], np.int64),
-                    factors[name] * np.asarray(batch[name], float),
-                )
-                for name in names
-            }
+            scalars = _scalars(batch, names, factors)
             yield Chunk(
                 np.asarray(batch.steps["heat_flux"], np.int64),
                 factors["heat_flux"] * np.asarray(batch["heat_flux"], dtype=np.float64),
                 _total_energy(scalars),
             )
+
+
+def scalar_series(
+    trajectory: stepson.Trajectory, start: int | None = None
+) -> Iterator[dict[str, Series]]:
+    """Read temperature (K), total energy (eV) and volume (Å³) of a file, in chunks.
+
+    Args:
+        trajectory: opened.
+        start: the first step wanted.
+    """
+    names = [name for name in _SERIES if name in trajectory.fields]
+    if not names:
+        return
+    factors = _factors(trajectory, str(trajectory.path), names)
+    for batch in trajectory.stream(*names, frames=FRAMES, start=start):
+        yield _total_energy(_scalars(batch, names, factors))
+
+
+def _scalars(
+    batch: Batch, names: Sequence[str], factors: Mapping[str, float]
+) -> dict[str, Series]:
+    return {
+        name: (
+            np.asarray(batch.steps[name], np.int64),
+            factors[name] * np.asarray(batch[name], float),
+        )
+        for name in names
+    }
 
 
 def _total_energy(scalars: dict[str, Series]) -> dict[str, Series]:
