@@ -29,7 +29,7 @@ from stepson import (
     WriterError,
 )
 from stepson.errors import StepsonError
-from stepson.opening import Header
+from stepson.opening import Header, open_source
 from stepson.recovery.recover import Recovery
 from stepson.remote import file as remote_file
 from stepson.remote.file import EXPECTED, KEPT, RemoteFile
@@ -733,6 +733,37 @@ def test_a_start_broken_on_its_way_is_no_other_file() -> None:
     transport.data = build()
     with pytest.raises(RemoteError, match="another file has taken its place"):
         file.look()
+
+
+class Breaking(Plain):
+    """One byte of the first answer from the end is another one."""
+
+    def __init__(self, data: bytes, place: int) -> None:
+        super().__init__(data)
+        self.place: int | None = place
+
+    def fetch(self, start: int, length: int) -> Reply:
+        found = super().fetch(start, length)
+        if start >= 0 or self.place is None:
+            return found
+        data = bytearray(found.data)
+        data[-self.place] ^= 1
+        self.place = None
+        return found._replace(data=bytes(data))
+
+
+@pytest.mark.parametrize("place", [10, 250, 300, 1000, 250_000])
+@pytest.mark.parametrize("expected", [2**16, 2**19, EXPECTED])
+def test_one_byte_of_the_end_broken_on_its_way(
+    place: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much of the last transaction was fetched when it turns out not to verify."""
+    monkeypatch.setattr(remote_file, "EXPECTED", expected)
+    data = build([range(20), range(20, 420)], seal=False, n_atoms=MANY)
+    transport = Breaking(data, place)
+    found = open_source(RemoteFile(transport))
+    assert transport.place is None
+    assert (found.torn_bytes, found.tail.commit.frames) == (0, 210)
 
 
 NOISE = np.random.default_rng(0).bytes(20_000)
