@@ -19,7 +19,6 @@ analytic potentials; "python:FILE.py:NAME" for a function of the caller's own.
 
 import hashlib
 import json
-import pickle
 import warnings
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -31,6 +30,7 @@ from torch import Tensor
 
 from gkflux.errors import FluxError, GkfluxWarning
 from gkflux.potentials.base import Potential
+from gkflux.potentials.inert import Array, Stub, shown
 from gkflux.potentials.lennard_jones import LennardJones
 from gkflux.potentials.model_file import Model, read_model, save_model
 from gkflux.potentials.model_units import Units
@@ -39,8 +39,7 @@ from gkflux.potentials.schnet_potential import SchNetPotential
 from gkflux.potentials.schnetpack import Told, model_from
 from gkflux.potentials.schnetpack_modules import Contents, is_module, read_module
 from gkflux.potentials.stillinger_weber import StillingerWeber
-from gkflux.potentials.torch_files import is_torch_file, read_torch, tensor
-from gkflux.potentials.unpickle import Array, Stub
+from gkflux.potentials.torch_files import is_torch_file, read_torch, reason_of, tensors
 
 __all__ = ["ANALYTIC", "convert_model", "load_model", "load_potential", "shipped_models"]
 
@@ -241,8 +240,13 @@ def load_model(path: str | PathLike[str], told: Told | None = None) -> Model:
         raise FluxError(f"{file} is neither a safetensors nor a torch model file")
     try:
         return model_from(file, _contents(file), told)
-    except pickle.UnpicklingError as error:
-        raise FluxError(f"{file} is a damaged or truncated torch file: {error}") from error
+    except FluxError:
+        raise
+    except Exception as error:  # what a file holds can be wrong in any way
+        raise FluxError(
+            f"{file} is a damaged torch file, or of a form that is not known here: "
+            f"{reason_of(error)}"
+        ) from error
 
 
 def _contents(file: Path) -> Contents:
@@ -290,16 +294,14 @@ def _state(file: Path, found: object, *, strict: bool = True) -> dict[str, Tenso
     if isinstance(found, dict) and found and all(isinstance(key, str) for key in found):
         values = {k: v for k, v in found.items() if isinstance(v, Array)}
         if values and (len(values) == len(found) or not strict):
-            return {key: tensor(value) for key, value in values.items()}
+            return tensors(values)
     raise FluxError(f"{file} holds no table of tensors by name, but {_shown(found)}")
 
 
 def _shown(content: object) -> str:
     """One line on something strange."""
     if isinstance(content, Stub):
-        return f"a pickled {content.origin[:80]}, which is never run here"
-    if isinstance(content, dict):
-        keys = ", ".join(str(key)[:30] for key in list(content)[:4])
-        return f"a dictionary of {keys}" if content else "an empty dictionary"
-    kind = "tensor" if isinstance(content, Array) else type(content).__name__
-    return f"a {kind}"
+        return f"{shown(content)}, which is never run here"
+    if isinstance(content, dict) and content:
+        return f"a dictionary of {', '.join(map(shown, list(content)[:4]))}"
+    return "an empty dictionary" if isinstance(content, dict) else shown(content)

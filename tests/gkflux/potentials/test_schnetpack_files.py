@@ -16,12 +16,12 @@ import torch
 import gkflux
 from gkflux.errors import FluxError, GkfluxWarning
 from gkflux.flux import hardy_flux, heat_flux
+from gkflux.potentials.inert import Stub
 from gkflux.potentials.load import load_model, load_potential
 from gkflux.potentials.model_units import BOHR, Units
 from gkflux.potentials.schnetpack import Told
 from gkflux.potentials.schnetpack_modules import read_module
 from gkflux.potentials.torch_files import read_torch, tensor
-from gkflux.potentials.unpickle import Stub
 from gkflux.system import System
 
 FOREIGN = Path(__file__).parent / "foreign"
