@@ -251,8 +251,8 @@ class Team:
         folder, word = self._context.folder, uuid4().hex
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{word}"
-        probe.write_text(word)
         try:
+            probe.write_text(word)
             found = self._client.run(introduce, probe, word, workers=new, on_error="return")
         finally:
             probe.unlink(missing_ok=True)

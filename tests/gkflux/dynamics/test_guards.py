@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 
@@ -140,7 +141,9 @@ def test_many_slow_atoms_are_no_lost_atom() -> None:
     check_motion(state, longest=2.0, timestep=1.0)
 
 
-def freed(folder: Path, stop_at: int = 0) -> list[str]:
+def freed(
+    folder: Path, stop_at: int = 0, fail_at: int = 0, text: str = TWO_STAGES
+) -> list[str]:
     """Run free atoms at 300 K, perhaps until so many force calls; return what was said.
 
     Limits are half the 2 Å to a neighbour.
@@ -152,10 +155,12 @@ def freed(folder: Path, stop_at: int = 0) -> list[str]:
         calls += 1
         if calls == stop_at:
             stop.set()
+        if calls == fail_at:
+            free.running.springs[:] = np.nan
 
     free, lattice = Counting(each), oscillators().positions
     free.springs, free.quartic = free.springs * 1e-9, 0.0
-    text = TWO_STAGES.replace("{ every = 2 }", '{ every = 2, gauge = "lattice" }')
+    text = text.replace("{ every = 2 }", '{ every = 2, gauge = "lattice" }')
     text = text.replace("[potential]", 'lattice = "none"\n[potential]')
     summary = perform(folder, text, potential=free, lattice=lattice, stop=stop)
     return [line for line in summary.messages if "has left its site" in line]
@@ -184,6 +189,23 @@ def test_the_first_hop_of_a_replica_is_said_once_and_kept(tmp_path: Path) -> Non
     for step, replica, atom in (map(int, re.findall(r"\d+", line)[:3]) for line in lines):
         assert f"atom {atom} at step {step} of " in check.message
         assert f"{replica:02d}/md.son" in check.message
+
+
+@pytest.mark.parametrize("stop_at", [0, 301 + 1 + 40])
+def test_a_hop_is_noted_though_the_run_fails_before_a_commit(
+    stop_at: int, tmp_path: Path
+) -> None:
+    """In a run whose writer is at work, and in one that has just been taken up."""
+    text = TWO_STAGES.replace("1e-9\ncommit_steps = 50", "1000\ncommit_steps = 200")
+    fail_at = 301 + 1 + 300
+    if stop_at:
+        text, fail_at = text.replace("= 200", "= 2000"), 250
+        assert freed(tmp_path, stop_at, text=text) == []
+    with pytest.raises(UnstableError):
+        freed(tmp_path, fail_at=fail_at, text=text)
+    hop = msgpack.packb("hop") + msgpack.packb({"step": 250, "atom": 0})[:-1]
+    files = sorted(tmp_path.glob("cold/*/md.son"))
+    assert [hop in file.read_bytes() for file in files] == [True] * 3
 
 
 def test_hops_are_counted_from_the_mean_of_all_atoms() -> None:
