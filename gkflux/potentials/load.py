@@ -174,8 +174,11 @@ def _by_name(
         raise FluxError(f"{name} runs on the CPU only; use device='cpu'")
     try:
         made: LennardJones | StillingerWeber = ANALYTIC[name](**parameters)
-    except TypeError as error:
-        raise FluxError(f"parameters of {name}: {str(error).partition(' ')[2]}") from None
+    except FluxError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        reason = str(error).removeprefix(f"{ANALYTIC[name].__name__}.__init__() ")
+        raise FluxError(f"parameters of {name}: {reason}") from None
     text = json.dumps(dict(made.provenance), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     made.provenance = {**made.provenance, "sha256": digest}
@@ -198,6 +201,8 @@ def _warn_of_elements(file: Path) -> None:
 def _known(model: Model, elements: Iterable[int], file: Path) -> frozenset[int]:
     """The elements that the caller names, if the network can tell them apart at all."""
     known = frozenset(int(z) for z in elements)
+    if not known:
+        raise FluxError("elements names none; leave it out where nobody knows them")
     rows = model.network.embedding.num_embeddings
     beyond = sorted(z for z in known if not 0 < z < rows)
     if beyond:

@@ -37,7 +37,7 @@ from torch import Tensor
 from gkflux.errors import FluxError
 from gkflux.potentials.embedding_rows import trained_rows
 from gkflux.potentials.inert import shown
-from gkflux.potentials.model_file import Model
+from gkflux.potentials.model_file import Model, build
 from gkflux.potentials.model_units import Units, in_our_units
 from gkflux.potentials.schnet import Architecture, SchNet
 from gkflux.potentials.schnetpack_modules import Contents
@@ -203,9 +203,7 @@ def _network(
         for part in ("weight", "bias"):
             renamed[f"{mine}.{part}"] = state[f"{out}.{k}.{part}"]
     renamed |= _scale(state, shape.max_z)
-    network = SchNet(shape).to(embedding.dtype)
-    network.load_state_dict(renamed)
-    return network
+    return build(path, shape, renamed)
 
 
 def _linear(names: Mapping[str, str]) -> list[tuple[str, str]]:
