@@ -97,7 +97,7 @@ def load_potential(
     _refuse(f"{name} is a file of a network", {"parameters": parameters or None})
     file = _find(path)
     model = load_model(file, told)
-    known = model.elements if elements is None else _known(model, elements, file)
+    known = _known(model, elements, file)
     provenance = {**model.provenance, "file": file.name, "sha256": _sha256(file)}
     if elements is not None:
         provenance["elements_from"] = "caller"
@@ -138,7 +138,7 @@ def convert_model(
         raise FluxError(f"{out} is no place for a model; name it MODEL.safetensors")
     told = Told(Units(energy_unit, length_unit), readout, cutoff_function)
     model = load_model(file, told)
-    known = model.elements if elements is None else _known(model, elements, file)
+    known = _known(model, elements, file)
     if known is None:
         _warn_of_elements(file)
     origin = {"converted_from": {"file": file.name, "sha256": _sha256(file)}}
@@ -198,11 +198,16 @@ def _warn_of_elements(file: Path) -> None:
     )
 
 
-def _known(model: Model, elements: Iterable[int], file: Path) -> frozenset[int]:
-    """The elements that the caller names, if the network can tell them apart at all."""
-    known = frozenset(int(z) for z in elements)
+def _known(
+    model: Model, elements: Iterable[int] | None, file: Path
+) -> frozenset[int] | None:
+    """The elements that caller or file name, if the network can tell them apart at all."""
+    named = model.elements if elements is None else elements
+    if named is None:
+        return None
+    known = frozenset(int(z) for z in named)
     if not known:
-        raise FluxError("elements names none; leave it out where nobody knows them")
+        raise FluxError(f"{file.name} is trained on no element: give elements")
     rows = model.network.embedding.num_embeddings
     beyond = sorted(z for z in known if not 0 < z < rows)
     if beyond:

@@ -114,6 +114,8 @@ def model_from(path: str | PathLike[str], contents: Contents, told: Told) -> Mod
             f"{path}: no tensor {error} in the state; this is not a SchNet as SchNetPack "
             "stores it"
         ) from error
+    except FluxError:
+        raise
     except (RuntimeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FluxError(f"{path}: tensors do not fit a SchNet: {reason}") from error
