@@ -27,6 +27,7 @@ what to do next, in one line. The console prints that line and nothing else.
 """
 
 __all__ = [
+    "UNREADABLE",
     "ClosedError",
     "ConversionError",
     "DamageWarning",
@@ -136,6 +137,10 @@ class UnknownCodecError(StepsonError, LookupError):
     def __init__(self, codec: str) -> None:
         self.codec = codec
         super().__init__(f"codec {codec!r} is not known here; upgrade stepson")
+
+
+UNREADABLE = (FormatError, UnknownCodecError)
+"""What bytes are that cannot be read here. A `RemoteError` says nothing of the bytes."""
 
 
 class ClosedError(StepsonError):
