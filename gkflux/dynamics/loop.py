@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from gkflux.dynamics.balance import BalanceError
 from gkflux.dynamics.cell_guards import Escapes, LostAtomError
 from gkflux.dynamics.checkpoint import Checkpoint, pack
+from gkflux.dynamics.drift import Drift, DriftError
 from gkflux.dynamics.engine import Engine
 from gkflux.dynamics.epochs import EpochThread, Note
-from gkflux.dynamics.guards import Drift, DriftError, Hops, UnstableError
+from gkflux.dynamics.guards import Hops, UnstableError
 from gkflux.dynamics.recording import Epoch, Recorder
 from gkflux.dynamics.recovery import Restart
 from gkflux.dynamics.reporting import Reporter

@@ -5,9 +5,9 @@ restarts. With a ``stepson`` writer every field that is due at a step is appende
 """
 
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 from numbers import Integral, Real
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -213,18 +213,16 @@ class MolecularDynamics:
         return f"<MolecularDynamics {self.system!r}: step {self._engine.state.step}>"
 
 
-def _check_numbers(
-    timestep: float, temperature: float | None, heat_flux_every: int | None
-) -> None:
+def _check_numbers(timestep: Any, temperature: Any, heat_flux_every: Any) -> None:
+    """Whatever comes from a script: refused here, and not as nan at some step."""
     if not (isinstance(timestep, Real) and isfinite(timestep) and timestep != 0):
         raise FluxError(f"timestep = {timestep!r} is no time in fs")
-    if temperature is not None and not (
-        isinstance(temperature, Real) and isfinite(temperature) and temperature >= 0
-    ):
+    warm = isinstance(temperature, Real) and 0 <= float(temperature) < inf
+    if temperature is not None and not warm:
         raise FluxError(f"temperature = {temperature!r} is no temperature in K")
-    every = heat_flux_every
-    if every is not None and not (isinstance(every, Integral) and every >= 1):
-        raise FluxError(f"heat_flux_every = {every!r} is no number of steps")
+    some = isinstance(heat_flux_every, Integral) and int(heat_flux_every) >= 1
+    if heat_flux_every is not None and not some:
+        raise FluxError(f"heat_flux_every = {heat_flux_every!r} is no number of steps")
 
 
 def _check_flux(formulation: str, gauge: str) -> None:

@@ -12,7 +12,8 @@ import pytest
 import gkflux
 import stepson
 from gkflux.dynamics.cell_guards import CellError, Escapes, LostAtomError
-from gkflux.dynamics.guards import Drift, DriftError, Hops, UnstableError, check_motion
+from gkflux.dynamics.drift import Drift, DriftError
+from gkflux.dynamics.guards import Hops, UnstableError, check_motion
 from gkflux.dynamics.progress import Progress
 from gkflux.dynamics.state import Floats, State
 from gkflux.errors import FluxError

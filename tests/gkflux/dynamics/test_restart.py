@@ -224,7 +224,7 @@ def test_more_steps_in_the_last_stage(unbroken: Path, tmp_path: Path) -> None:
 
 
 def alone(text: str) -> str:
-    """The first stage without the second, with checkpoints at 0, 169, 301 and nowhere else."""
+    """The first stage without the second, with checkpoints at 0, 169 and 301 alone."""
     first, rest = text.split('[[stage]]\nname = "cold"')
     return (first + "[output]" + rest.split("[output]")[1]).replace("= 50", "= 170")
 
