@@ -157,7 +157,8 @@ class RemoteError(StepsonError):
         self.url = url
         self.offset = offset
         where = "" if offset is None else f" (at byte {offset})"
-        super().__init__(f"{url}: {message}{where}")
+        line = " ".join(message.split())  # that of a library may have several
+        super().__init__(f"{url}: {line}{where}")
 
 
 class WriterError(StepsonError):

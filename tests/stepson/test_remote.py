@@ -304,6 +304,11 @@ def test_a_broken_end_behind_a_large_block(server: Files) -> None:
             assert traj.sealed
 
 
+def test_a_message_of_several_lines_is_one() -> None:
+    error = RemoteError("http://a", "400, message:\n  cannot be decoded", offset=3)
+    assert str(error) == "http://a: 400, message: cannot be decoded (at byte 3)"
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_server_that_always_sends_less(server: Files, told: bool) -> None:
     server.content["/md.son"] = MIDDLE
