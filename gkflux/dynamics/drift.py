@@ -5,10 +5,11 @@ picosecond, and a line is fitted to the means. What is left of them wanders (the
 of a cosine cutoff have a kink, and every pair that crosses it changes the energy a
 little, at random), so the error of the slope counts the correlation of neighbours, rho,
 too: white noise times sqrt((1 + rho) / (1 - rho)). Extrapolated to the length of the
-stage and spread over 3 kB an atom, the slope is a change of temperature. Above 2 % of T
-it is worth a warning, above 20 % the run stops: but only once at least 10 ps are there,
-and the standard error of that change is below a third of the limit in question, or of
-what the change is beyond it.
+stage, but not beyond 100 times what was seen (a crystal that warms up changes its energy
+by little, once, which is no slope for millions of steps), and spread over 3 kB an atom,
+the slope is a change of temperature. Above 2 % of T it is worth a warning, above 20 % the
+run stops: but only once at least 10 ps are there, and the standard error of that change is
+below a third of the limit in question, or of what the change is beyond it.
 
 The sums of the fit are part of a checkpoint: a restart judges as an unbroken run does.
 """
@@ -29,6 +30,8 @@ BLOCK = 500.0
 """fs, of one mean."""
 SHORTEST = 10_000.0
 """fs, before which nothing is judged."""
+REACH = 100.0
+"""Times what was seen, to which a slope is extrapolated at most."""
 WARN, STOP = 0.02, 0.20
 """Change over the stage, in units of its temperature."""
 
@@ -36,11 +39,13 @@ WARN, STOP = 0.02, 0.20
 class DriftError(FluxError):
     """The conserved quantity drifts so fast that the run means nothing."""
 
-    def __init__(self, *, step: int, replica: int, change: float, target: float) -> None:
+    def __init__(
+        self, *, step: int, replica: int, change: float, target: float, span: str
+    ) -> None:
         self.step, self.replica, self.change = step, replica, change
         super().__init__(
             f"step {step}, replica {replica}: the energy drifts by {change:+.0f} K over "
-            f"this stage, more than {STOP:.0%} of {target:g} K; the frames so far are "
+            f"{span}, more than {STOP:.0%} of {target:g} K; the frames so far are "
             "kept. Try a shorter timestep in a new output folder"
         )
 
@@ -72,7 +77,7 @@ class Drift:
             replicas: in the batch.
             n_atoms: of one replica.
             timestep: fs.
-            steps: of the stage: the length to which a slope is extrapolated.
+            steps: of the stage: the length to which a slope is extrapolated (`REACH`).
             target: temperature that limits are fractions of, K.
             numbers: of the replicas in their stage, for messages.
         """
@@ -159,7 +164,9 @@ class Drift:
         """
         if step * self._timestep < SHORTEST:
             return None
-        slope, error = (values * self._length * 1e-6 for values in self.slope())
+        length = min(self._length, REACH * step * self._timestep)
+        span = "this stage" if length == self._length else f"{length * 1e-6:.3g} ns"
+        slope, error = (values * length * 1e-6 for values in self.slope())
         change = np.abs(slope)
         fatal = _beyond(change, error, STOP * self._target)
         if fatal.any():
@@ -169,6 +176,7 @@ class Drift:
                 replica=self._numbers[replica],
                 change=float(slope[replica]),
                 target=self._target,
+                span=span,
             )
         due = _beyond(change, error, WARN * self._target)
         new = due & ~self._warned
@@ -179,7 +187,7 @@ class Drift:
         return (
             f"step {step}, replica {self._numbers[replica]}: the energy drifts by "
             f"{slope[replica]:+.1f} ± "
-            f"{error[replica]:.1f} K over this stage, more than {WARN:.0%} of "
+            f"{error[replica]:.1f} K over {span}, more than {WARN:.0%} of "
             f"{self._target:g} K"
         )
 

@@ -27,9 +27,11 @@ from tests.gkflux.dynamics.harmonic import SITES, HarmonicBatch, oscillators
 from tests.gkflux.dynamics.runs import TWO_STAGES, Counting, perform
 
 
-def drift_of(kelvin_per_ns: float, noise: float, steps: int, seed: int = 0) -> Drift:
+def drift_of(
+    kelvin_per_ns: float, noise: float, steps: int, seed: int = 0, length: int = 500_000
+) -> Drift:
     """Feed a line of this slope and noise (K), one replica of 10 atoms, 2 fs a step."""
-    drift = Drift(replicas=2, n_atoms=10, timestep=2.0, steps=500_000, target=300)
+    drift = Drift(replicas=2, n_atoms=10, timestep=2.0, steps=length, target=300)
     rng, unit = np.random.default_rng(seed), 30 * BOLTZMANN
     for step in range(0, steps + 1, 10):
         value = kelvin_per_ns * step * 2e-6 + noise * rng.normal()
@@ -102,6 +104,17 @@ def test_a_drift_is_warned_of_once_and_stops_the_run_when_large() -> None:
         drift_of(-100.0, 0.01, 6000).judge(6000)
     assert caught.value.replica == 0
     assert caught.value.change == pytest.approx(-100, rel=0.01)
+
+
+def test_a_slope_is_not_extrapolated_to_thousands_of_times_what_was_seen() -> None:
+    """A stage of 100 ns: 12 ps tell of 1.2 ns; the same slope stops it after 1 ns."""
+    stage = 50_000_000
+    assert drift_of(1.0, 1e-4, 6000, length=stage).judge(6000) is None
+    warning = drift_of(10.0, 1e-4, 6000, length=stage).judge(6000)
+    assert warning is not None
+    assert "+12.0 ± 0.0 K over 1.2 ns, more than 2%" in warning
+    with pytest.raises(DriftError, match=r"by \+100 K over this stage"):
+        drift_of(1.0, 1e-4, 500_000, length=stage).judge(500_000)
 
 
 def test_a_small_or_uncertain_drift_is_no_drift() -> None:
