@@ -210,8 +210,8 @@ def table(**entries: bytes) -> bytes:
     return b"}(" + b"".join(text(k) + v for k, v in entries.items()) + b"u"
 
 
-def doubled(first: bytes, twice: Callable[[bytes], bytes], depth: int = 60) -> bytes:
-    """Something that holds something twice, which holds something twice ..."""
+def doubled(first: bytes, twice: Callable[[bytes], bytes], depth: int = 22) -> bytes:
+    """Something that holds something twice, which holds something twice ...: 2^22."""
     code = first + b"\x940"
     for k in range(depth):
         code += twice(b"h" + bytes([k])) + b"\x940"
@@ -241,7 +241,7 @@ EMBEDDING = table(**{"representation.embedding.weight": view(4)})
     [
         # keys are hashed by a recursion in C, without an end or through the stack
         (b"}" + doubled(b")", lambda h: h + h + b"\x86") + b"Ns", "tuples in tuples"),
-        (b"})" + b"\x85" * 300_000 + b"Ns", "tuples in tuples"),
+        (b"})" + b"\x85" * 30_000 + b"Ns", "tuples in tuples"),
         (
             b"}" + name("builtins", "slice") * 99 + b"K\x01" + b"\x85R" * 99 + b"Ns",
             "builtins.slice",
@@ -261,9 +261,9 @@ EMBEDDING = table(**{"representation.embedding.weight": view(4)})
         # walks through what is below itself
         (table(config=TABLES, state=EMBEDDING), "no tensor"),
         (table(config=b"}\x94" + text("a") + b"h\x00s", state=EMBEDDING), "no tensor"),
-        (doubled(module(), lambda h: module(table(a=h, b=h)), 38), "nested too deeply"),
+        (doubled(module(), lambda h: module(table(a=h, b=h))), "nested too deeply"),
         # memory
-        (b"\x96" + (2**34).to_bytes(8, "little"), "damaged or truncated"),
+        (b"\x96" + (2**29).to_bytes(8, "little"), "damaged or truncated"),
         (b"".join(name("m", f"n{k}") + b"0" for k in range(10_001)), "than 10000 names"),
         (table(**{f"t{k}": view(2**27) for k in range(3)}), "268435456 values together"),
         (table(a=view(2**39)), "268435456 values"),

@@ -177,6 +177,8 @@ def test_bits_do_not_depend_on_the_list(kind: str) -> None:
     batch.forces(x + drift)  # the list is built elsewhere, and used here
     assert everything(batch, x, v) == expected
     assert batch.statistics.rebuilds == 1
+    moved = batch.network.lists.moved.cpu().numpy()
+    assert moved == pytest.approx((drift**2).sum(axis=2)[0], rel=1e-12)
     if kind == "triton":  # the rest is of the lists
         return
     batch.network.positions.add_(3.0)
