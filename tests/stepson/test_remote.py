@@ -293,7 +293,7 @@ def test_ends_broken_on_their_way(server: Files, content: bytes, faults: list[st
 def test_a_broken_end_behind_a_large_block(server: Files) -> None:
     """The COMMIT before the last block lies further back than the end that is fetched.
 
-    Which byte breaks depends on the bytes, so does what is found of the end: many files.
+    Either end may be the one that is asked for first: many files.
     """
     for _ in range(30):
         content = build(n_atoms=MANY)
@@ -304,9 +304,50 @@ def test_a_broken_end_behind_a_large_block(server: Files) -> None:
             assert traj.sealed
 
 
+def test_a_file_that_is_replaced_while_it_is_read(server: Files) -> None:
+    """Blocks of a replica stand at the same places, and their checksums are right."""
+    other = build(n_atoms=MANY)
+    assert (len(other), other[5000:9000]) == (len(MIDDLE), MIDDLE[5000:9000])
+    server.content["/md.son"] = MIDDLE
+    with stepson.open(server.url + "md.son") as traj:
+        assert len(traj) == len(steps_of(BLOCKS))
+        server.content["/md.son"] = other
+        with pytest.raises(RemoteError, match="another file has taken its place"):
+            traj["positions"][:]
+
+
 def test_a_message_of_several_lines_is_one() -> None:
     error = RemoteError("http://a", "400, message:\n  cannot be decoded", offset=3)
     assert str(error) == "http://a: 400, message: cannot be decoded (at byte 3)"
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_broken_transaction_before_a_torn_end(server: Files, before: int) -> None:
+    """That the end came twice the same says nothing of the transaction in front of it."""
+    sink, size = Memory(), 200_000
+    numbers = {"numbers": np.full(size, 18)}
+    field = stepson.Field("positions", "float32", ("atom", 3), "Å", codec="raw")
+    header, schema = Header(uuid4().bytes, "", "tests"), Schema((field,), size)
+    options: Any = {"commit": "manual", "threaded": False}
+    writer = start(sink, Path("md.son"), header, schema, numbers, **options)
+    for step in range(before + 1):
+        writer.append(step, positions=np.zeros((size, 3), "f4"))
+        writer.commit()
+    server.content["/md.son"] = sink.data + np.random.default_rng(0).bytes(400_000)
+    for place in range(5):
+        server.faults = [""] * place + ["garbled"]
+        with warnings.catch_warnings():  # the first look may tell of damage
+            warnings.simplefilter("ignore", stepson.DamageWarning)
+            with stepson.open(server.url + "md.son") as traj:
+                assert (len(traj), traj.torn_bytes) == (before + 1, 400_000)
+
+
+def test_requests_of_following_behind_a_torn_tail(server: Files) -> None:
+    """A look at a run in progress costs what opening its file does."""
+    server.content["/md.son"] = OPEN + np.random.default_rng(0).bytes(10**6)
+    with stepson.open(server.url + "md.son", follow=True) as following:
+        assert len(server.asked) <= 4
+        assert following.trajectory.torn_bytes == 10**6
 
 
 @pytest.mark.parametrize("told", [True, False])
