@@ -27,8 +27,8 @@ import torch
 from numpy.typing import NDArray
 
 import gkflux
+from gkflux.dynamics.drift import Drift
 from gkflux.dynamics.engine import Engine
-from gkflux.dynamics.guards import Drift
 from gkflux.dynamics.langevin import Langevin
 from gkflux.dynamics.state import (
     State,

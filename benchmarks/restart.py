@@ -6,8 +6,8 @@ The claims: the state is read in 50 ms, and the first step is done within a seco
 libraries are imported, whatever the size of the file. The run is the shipped argon model on
 108 atoms; its file is made large with frames of noise, which no codec makes small. Each
 restart is a process of its own. Before it the file is dropped from the page cache, as after
-a reboot, or read into it, as after a kill: what is cached is not believed before it was
-read back from the disk, and to drop it takes time.
+a reboot, or read into it, as after a kill: what is cached of the last transaction is not
+believed before it was read back from the disk.
 
 - imports: everything that a run imports, in an empty interpreter;
 - state: file opened, locked and repaired, last two checkpoints read;

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gkflux.errors import FluxError
 
-__all__ = ["Edges", "edge_vectors", "neighbor_list", "refuse_crowd"]
+__all__ = ["Edges", "check_space", "edge_vectors", "neighbor_list", "refuse_crowd"]
 
 Floats = NDArray[np.float64]
 
@@ -63,8 +63,8 @@ def neighbor_list(
         cutoff: Å.
 
     Raises:
-        FluxError: positions that are not finite, or too far apart to be one system, or
-            more than `CROWD` neighbours an atom.
+        FluxError: positions or a cell that are not finite, a cutoff that is no length,
+            positions too far apart to be one system, more than `CROWD` neighbours an atom.
     """
     points = np.ascontiguousarray(positions, dtype=np.float64)
     periodic = np.array(np.broadcast_to(np.asarray(pbc, dtype=bool), (3,)))
@@ -73,6 +73,7 @@ def neighbor_list(
             "positions are not finite; the run has exploded, or the file is wrong"
         )
     box = _box(cell, periodic)
+    check_space(box, float(cutoff))
     refuse_crowd(len(points), box, periodic, float(cutoff))
     pairs, shift = _find(points, box, periodic, float(cutoff))
     return _sorted(len(points), pairs, shift)
@@ -81,6 +82,14 @@ def neighbor_list(
 def edge_vectors(positions: Floats, cell: Floats | None, edges: Edges) -> Floats:
     """Return d, shape ``(E, 3)``, Å. The reverse edge has exactly ``-d``, bit for bit."""
     return (positions[edges.other] - positions[edges.centre]) + edges.vectors(cell)
+
+
+def check_space(box: Floats, cutoff: float) -> None:
+    """Refuse lattice vectors and a cutoff that mean nothing."""
+    if not np.isfinite(box).all():
+        raise FluxError("the cell holds values that are not finite")
+    if not 0.0 < cutoff < np.inf:
+        raise FluxError(f"cutoff {cutoff} is not a length in Å")
 
 
 def refuse_crowd(n: int, box: Floats, periodic: NDArray[np.bool_], cutoff: float) -> None:

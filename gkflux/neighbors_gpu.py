@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gkflux.errors import FluxError
-from gkflux.neighbors import refuse_crowd
+from gkflux.neighbors import check_space, refuse_crowd
 
 __all__ = ["DeviceEdges", "device_neighbor_list", "edge_shifts", "square_root"]
 
@@ -65,7 +65,8 @@ def device_neighbor_list(
         cutoff: Å.
 
     Raises:
-        FluxError: positions that are not finite, or too far apart, or far too dense.
+        FluxError: positions or a cell that are not finite, a cutoff that is no length,
+            atoms too far apart, or far too dense.
     """
     if not bool(torch.isfinite(positions).all()):
         raise FluxError(
@@ -73,6 +74,7 @@ def device_neighbor_list(
         )
     periodic = np.array(pbc, dtype=bool) & (cell is not None)
     box = np.zeros((3, 3)) if cell is None else np.where(periodic[:, None], cell, 0.0)
+    check_space(box, cutoff)
     refuse_crowd(len(positions), box, periodic, cutoff)
     grid = _grid(positions, box, periodic, cutoff)
     centre, other, shift = _pairs(positions, grid, box, cutoff)

@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 REMOVED = 1e-5
+SAME_VOLUME = 1e-2  # relative; below it a volume that was given is that of the cell
 """Mean flux in standard errors, of all components, that chance does not give."""
 Status = Literal["pass", "warn", "fail"]
 
@@ -228,6 +229,17 @@ def thermodynamics(data: Reduced) -> Check:
     t = [s.temperature for s in data.surveys]
     source = "measured" if data.surveys[0].total("temperature").count else "as given"
     volume = np.mean([s.volume for s in data.surveys])
+    cells = [
+        s.run.facts["cell_volume"] for s in data.surveys if "cell_volume" in s.run.facts
+    ]
+    if cells and abs(volume / np.mean(cells) - 1) > SAME_VOLUME:
+        return Check(
+            "temperature and volume",
+            "warn",
+            f"V = {volume:.1f} Å³ as given, but the cell of the files has "
+            f"{np.mean(cells):.1f} Å³: right for a layer or a wire with vacuum around it; "
+            "else leave the volume out",
+        )
     return Check(
         "temperature and volume",
         "pass",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["System"]
 
 Floats = NDArray[np.float64]
+
+MOST = 1e8
+"""Atoms of a supercell; more do not fit into memory with their neighbours."""
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -85,12 +89,11 @@ class System:
         n = len(points)
         species = _numbers(numbers, n)
         box = None if cell is None else _cell(cell)
-        periodic = box is not None if pbc is None else pbc
         values = {
             "positions": points,
             "numbers": species,
             "cell": box,
-            "pbc": np.array(np.broadcast_to(np.asarray(periodic, dtype=bool), (3,))),
+            "pbc": _periodic(box is not None if pbc is None else pbc),
             "masses": _array(
                 "masses", _masses(species) if masses is None else masses, (n,)
             ),
@@ -158,13 +161,16 @@ class System:
         """
         if self.cell is None:
             raise FluxError("no cell to repeat: a cluster cannot be a supercell")
-        given = np.asarray(times)
+        given = _plain(times)
         good = given.dtype.kind in "iu" and given.shape in ((), (3,))
         if not good or np.any(given < 1):
             raise FluxError(
                 f"repeat({times}): give one whole number of at least 1, or three"
             )
         counts = np.broadcast_to(given, (3,))
+        total = self.n_atoms * prod(counts.tolist())
+        if total > MOST:
+            raise FluxError(f"repeat({times}) would make {total:.3g} atoms, above {MOST:g}")
         copies = np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1)
         shifts = copies.reshape(-1, 3) @ self.cell
         k = len(shifts)
@@ -266,13 +272,28 @@ def _array(name: str, values: Any, shape: tuple[int, ...]) -> Floats:
     return array
 
 
+def _plain(values: Any) -> NDArray[Any]:
+    """Return an array; one of no numbers where rows have several lengths."""
+    try:
+        return np.array(values)
+    except ValueError:
+        return np.array("ragged")
+
+
+def _periodic(values: Any) -> NDArray[np.bool_]:
+    array = _plain(values)
+    if array.dtype.kind not in "biu" or array.shape not in ((), (1,), (3,)):
+        raise FluxError(f"pbc is {values!r}; give True, False or three of them")
+    return np.array(np.broadcast_to(array.astype(bool), (3,)))
+
+
 def _cell(values: Any) -> Floats:
-    array = np.asarray(values)
+    array = _plain(values)
     return _array("cell", np.diag(array) if array.shape == (3,) else array, (3, 3))
 
 
 def _numbers(values: ArrayLike, n: int) -> NDArray[np.int64]:
-    numbers = np.array(values)
+    numbers = _plain(values)
     if numbers.size and numbers.dtype.kind not in "iu":
         raise FluxError(
             "numbers must be atomic numbers, such as 18, not names or fractions"

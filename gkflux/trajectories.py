@@ -245,6 +245,8 @@ def _run(group: Sequence[FluxFile], temperature: float | None, volume: float | N
         if a.stop is not None
     ]
     own = None if first.cell is None else abs(float(np.linalg.det(first.cell)))
+    if own is not None and volume is not None:
+        facts["cell_volume"] = own
     return Run(
         name=first.path,
         samples=sum(file.samples for file in group),

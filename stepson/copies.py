@@ -7,6 +7,7 @@ import numpy as np
 from stepson.block import Block, gather_small
 from stepson.errors import FormatError, StepsonError
 from stepson.index import Column, Unit
+from stepson.kept import check_entry
 from stepson.opening import Opened
 from stepson.records import RecordType
 from stepson.scan import read_record
@@ -17,8 +18,8 @@ __all__ = ["check_copies"]
 
 def check_copies(opened: Opened, result: Verification) -> None:
     """Every frame must be found through the index; SCALARS must hold what blocks hold."""
-    tree, frame = opened.tree, 0
-    while frame < opened.tail.commit.frames:
+    tree, commit, frame, step = opened.tree, opened.tail.commit, 0, 0
+    while frame < commit.frames:
         try:
             unit = tree.find(Column.FRAMES, frame, scalars=True)
             if unit is None:
@@ -33,7 +34,10 @@ def check_copies(opened: Opened, result: Verification) -> None:
                 _compare(opened, unit, [block.record.offset for block in blocks])
         except StepsonError as error:
             note(result, error)
-        frame = end
+        frame, step = end, int(unit.row[Column.END])
+    if (frame, step) != (commit.frames, commit.end_step):
+        what = "a COMMIT whose frames or steps are not those that the index leads to"
+        note(result, FormatError(what, offset=commit.offset))
 
 
 def _blocks(opened: Opened, frame: int, end: int) -> Iterator[Block]:
@@ -43,9 +47,7 @@ def _blocks(opened: Opened, frame: int, end: int) -> Iterator[Block]:
         if unit is None:
             raise FormatError("the index does not reach every frame")
         block = _read(opened, unit)
-        counts = (unit.row - unit.before)[Column.FRAMES :].tolist()
-        if counts != [block.frames, *block.samples]:
-            raise FormatError("an entry contradicts its block", offset=unit.offset)
+        check_entry(unit, block)
         yield block
         frame = int(unit.row[Column.FRAMES])
 

@@ -27,6 +27,7 @@ what to do next, in one line. The console prints that line and nothing else.
 """
 
 __all__ = [
+    "UNREADABLE",
     "ClosedError",
     "ConversionError",
     "DamageWarning",
@@ -138,6 +139,10 @@ class UnknownCodecError(StepsonError, LookupError):
         super().__init__(f"codec {codec!r} is not known here; upgrade stepson")
 
 
+UNREADABLE = (FormatError, UnknownCodecError)
+"""What bytes are that cannot be read here. A `RemoteError` says nothing of the bytes."""
+
+
 class ClosedError(StepsonError):
     """A trajectory was read after it had been closed."""
 
@@ -152,7 +157,8 @@ class RemoteError(StepsonError):
         self.url = url
         self.offset = offset
         where = "" if offset is None else f" (at byte {offset})"
-        super().__init__(f"{url}: {message}{where}")
+        line = " ".join(message.split())  # that of a library may have several
+        super().__init__(f"{url}: {line}{where}")
 
 
 class WriterError(StepsonError):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepson.block import Block
-from stepson.errors import ClosedError, DamageWarning, FormatError
+from stepson.errors import ClosedError, DamageWarning, FormatError, StepsonError
 from stepson.index import Column, Unit
 from stepson.opening import Opened
 from stepson.records import RecordType
@@ -27,7 +27,7 @@ from stepson.scan import read_record
 from stepson.schema import Schema
 from stepson.source import Source, forget
 
-__all__ = ["HEAD_BYTES", "KEPT_BYTES", "Array", "Kept", "Steps"]
+__all__ = ["HEAD_BYTES", "KEPT_BYTES", "Array", "Kept", "Steps", "check_entry"]
 
 HEAD_BYTES = 2**14
 KEPT_BLOCKS = 48
@@ -88,9 +88,7 @@ class Kept:
                 self._blocks[unit.offset] = block
                 while len(self._blocks) > KEPT_BLOCKS:
                     self._blocks.popitem(last=False)
-        counts = (unit.row - unit.before)[Column.FRAMES :].tolist()
-        if counts != [block.frames, *block.samples]:  # also of one that another entry named
-            raise FormatError("a block contradicts its entry", offset=unit.offset)
+        check_entry(unit, block)  # also of one that another entry named
         return block
 
     def steps(self, unit: Unit, cadence: int | None) -> Steps:
@@ -176,12 +174,31 @@ class Kept:
                 with self._lock:
                     self._blocks.pop(unit.offset, None)
 
-    def distrust(self, unit: Unit, error: FormatError) -> None:
+    def distrust(self, unit: Unit, error: StepsonError) -> None:
         """A damaged SCALARS: its blocks hold the same; a damaged block has no copy."""
         if unit.kind != RecordType.SCALARS:
             raise error
         self.trust_scalars = False
         warnings.warn(f"{error}; the blocks are read instead", DamageWarning, stacklevel=3)
+
+
+def check_entry(unit: Unit, block: Block) -> None:
+    """Compare a unit with the entry that led to it: else steps are looked for elsewhere.
+
+    The entry of an INDEX may start with that of a CHECKPOINT, in front of its SCALARS.
+
+    Raises:
+        FormatError: steps or counts differ, or it does not follow the one before.
+    """
+    counts = (unit.row - unit.before)[Column.FRAMES :].tolist()
+    first, end = unit.row[[Column.FIRST, Column.END]].tolist()
+    follows = unit.before[Column.END] <= block.first
+    starts = block.first == first or (
+        unit.kind == RecordType.SCALARS and block.first > first
+    )
+    same = counts == [block.frames, *block.samples] and end == block.end
+    if not (same and starts and follows):
+        raise FormatError("a block contradicts its entry", offset=unit.offset)
 
 
 def _once_more(source: Source, failures: int) -> bool:

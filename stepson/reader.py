@@ -12,7 +12,7 @@ import numpy as np
 
 from stepson.ahead import ahead
 from stepson.batch import Batch, Waiting
-from stepson.errors import FormatError
+from stepson.errors import UNREADABLE, FormatError
 from stepson.index import Column, Row, Unit
 from stepson.kept import HEAD_BYTES, Array, Kept, Steps
 from stepson.room import room
@@ -127,7 +127,7 @@ class Reader(Kept):
             ):
                 try:
                     out[done : part.stop] = take(part.unit, within(part))
-                except FormatError as error:
+                except UNREADABLE as error:
                     self.distrust(part.unit, error)
                     break
                 done = part.stop
@@ -169,7 +169,7 @@ class Reader(Kept):
             ):
                 try:
                     parts = [(name, *self.clip(unit, name, first, stop)) for name in names]
-                except FormatError as error:
+                except UNREADABLE as error:
                     self.distrust(unit, error)
                     break
                 for part in parts:

@@ -303,7 +303,7 @@ def _ordered(commit: Commit) -> bool:
     """Whether everything a COMMIT names stands before it."""
     inside = (commit.index, commit.scalars, commit.checkpoint, commit.table, commit.schema)
     return (
-        commit.previous < commit.start <= commit.offset
+        commit.previous < commit.start < commit.offset
         and commit.first_step <= commit.end_step
         and commit.checkpoint_before <= commit.checkpoint
         and max(*inside, commit.metadata) < commit.offset

@@ -224,12 +224,12 @@ def _newest(source: Source, uuid: bytes, size: int) -> tuple[Commit, FormatError
     commit = torn = find_commit(source, uuid, size)
     before = max(0, commit.start - EDGE)  # with the TABLE and COMMIT that may be needed
     expect(source, [(before, commit.end - before)])
+    failure: FormatError | None = None
     for _ in range(MAX_TORN):
         try:
             check_transaction(source, commit)
-        except FormatError:
-            if commit.previous == 0:
-                raise
+        except FormatError as error:
+            failure = failure or error
         else:
             return commit, None
         torn = max(torn, commit, key=lambda each: each.previous)
@@ -239,6 +239,8 @@ def _newest(source: Source, uuid: bytes, size: int) -> tuple[Commit, FormatError
             break
         if commit.offset <= torn.previous:
             break
+    if failure is not None and not torn.previous:
+        raise failure
     return _before(source, torn, uuid)
 
 

@@ -10,13 +10,14 @@ saves round trips; `forget` asks it to fetch again what may be stale.
 """
 
 import errno
+import mmap
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from stepson.errors import FormatError
 
@@ -30,6 +31,7 @@ __all__ = [
     "Source",
     "expect",
     "forget",
+    "insist",
     "open_regular",
 ]
 
@@ -41,6 +43,9 @@ START = 4096
 """Bytes that tell one file from another: HEADER has a random uuid."""
 BEYOND = 2**62
 """No file reaches here, and not every system says so."""
+FOLIO = 2**11 * mmap.PAGESIZE
+"""Linux caches runs of up to so many bytes as one; part of one is never dropped."""
+T = TypeVar("T")
 Buffer = bytes | bytearray | memoryview
 
 
@@ -108,8 +113,26 @@ class Sink(Source, Protocol):
     def sync(self) -> None:
         """Return when everything written is durable."""
 
-    def forget(self) -> None:
-        """Let the next read tell what is durable, not what is cached."""
+    def forget(self, start: int = 0) -> None:
+        """Let the next read from `start` on tell what is durable, not what is cached."""
+
+
+def insist(sink: Sink, start: int, read: Callable[[], T]) -> T:
+    """What `read` gives; once more past the cache where that does not verify.
+
+    Args:
+        sink: of the file.
+        start: nothing in front of this byte is read.
+        read: reads it.
+
+    Raises:
+        FormatError: it does not verify past the cache either.
+    """
+    try:
+        return read()
+    except FormatError:
+        sink.forget(start)
+    return read()
 
 
 class Bytes:
@@ -342,6 +365,7 @@ class LocalSink(_Descriptor):
         """``fdatasync``: the data and the file's length are on the disk when it returns."""
         os.fdatasync(self.descriptor)
 
-    def forget(self) -> None:
-        """Drop cached pages, so that the next read tells what the disk has."""
-        os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    def forget(self, start: int = 0) -> None:
+        """Drop cached pages, so that the next read from `start` on is of the disk."""
+        first = start // FOLIO * FOLIO
+        os.posix_fadvise(self.descriptor, first, 0, os.POSIX_FADV_DONTNEED)

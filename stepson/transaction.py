@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -43,7 +44,7 @@ from stepson.records import (
     padded,
 )
 from stepson.schema import Schema
-from stepson.source import Buffer, Sink
+from stepson.source import Buffer, Sink, insist
 from stepson.tree import pack_tree
 
 __all__ = ["Appender"]
@@ -297,7 +298,7 @@ class Appender:
             return 0
         try:
             samples = self._guard(
-                lambda: gather_small(self.sink, self.schema, blocks, self.size)
+                lambda: insist(self.sink, blocks[0], partial(self._gather, blocks))
             )
         except FormatError as error:
             what = f"{self._name}: {error}; its small fields are not copied"
@@ -306,6 +307,9 @@ class Appender:
         content, parts = Encoder(self.schema, verify=self._verify).pack(samples)
         self._scalars = self.record(RecordType.SCALARS, content, parts)
         return self._scalars
+
+    def _gather(self, blocks: Sequence[int]) -> Samples:
+        return gather_small(self.sink, self.schema, blocks, self.size)
 
     def _write_table(self) -> None:
         """TABLE, COMMIT, sync."""

@@ -53,6 +53,8 @@ def verify(
         damages = [*check.transaction(this), *check.names(this, last)]
         if error is not None:
             damages = [*check.between(earlier, this, error), *damages]
+        elif earlier is None:
+            damages = [*check.first(this), *damages]
         if damages:
             found.append(damages)
         if on_progress is not None:
@@ -155,6 +157,16 @@ class _Check:
             return []
         what = "a COMMIT names another SCHEMA or METADATA"
         return [Damage(what, this.place, COMMIT_SIZE, None, *_steps(commit))]
+
+    def first(self, this: Placed) -> list[Damage]:
+        """A COMMIT that names none before it must be that of the first transaction."""
+        commit = this.commit
+        if (commit.start, commit.commits) == (MAGIC_SIZE, 1):
+            return []
+        what = "the chain of COMMITs ends here, and not at the first one"
+        last = commit.first_step - 1
+        steps = (0, last) if last >= 0 else (None, None)
+        return [Damage(what, this.place, COMMIT_SIZE, None, *steps)]
 
     def between(
         self, earlier: Placed | None, this: Placed, error: FormatError

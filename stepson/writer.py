@@ -24,6 +24,7 @@ from stepson.errors import SchemaError, WriterError
 from stepson.records import RecordType
 from stepson.scan import read_record
 from stepson.schema import Field
+from stepson.source import insist
 from stepson.transaction import Appender
 from stepson.tree import pack_tree, unpack_checkpoint
 from stepson.worker import Worker
@@ -301,11 +302,13 @@ class Writer:
         return [(step, lambda at=offset: self._load(at)) for step, offset in points]  # type: ignore[misc]
 
     def _load(self, offset: int) -> dict[str, Any]:
-        sink = self._appender.sink
-        record = read_record(
-            sink, offset, RecordType.CHECKPOINT, self._appender.committed.end
-        )
-        return unpack_checkpoint(sink, record)
+        sink, end = self._appender.sink, self._appender.committed.end
+
+        def read() -> dict[str, Any]:
+            record = read_record(sink, offset, RecordType.CHECKPOINT, end)
+            return unpack_checkpoint(sink, record)
+
+        return insist(sink, offset, read)
 
     def trajectory(self) -> Any:
         """A reader (`Trajectory`) of what is committed now."""

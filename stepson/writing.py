@@ -6,7 +6,7 @@
 import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike
 from stepson.errors import FormatError, SchemaError, VersionError, WriterError
 from stepson.heading import atomic_numbers, new_header, new_metadata, program
 from stepson.lock import Newborn, lock, sweep, unlock
-from stepson.opening import READ_COMPATIBLE, Header, named, open_named
-from stepson.records import MAJOR
+from stepson.opening import READ_COMPATIBLE, Header, Opened, named, open_named
+from stepson.records import MAGIC_SIZE, MAJOR, RecordType
+from stepson.scan import find_commit, read_record
 from stepson.schema import Field, Schema, as_fields
 from stepson.series.names import PathLike, as_name, is_pattern
 from stepson.source import LocalFile, LocalSink, Sink, open_regular
@@ -187,14 +188,13 @@ def resume(sink: Sink, path: Path, *, verify: bool = True, **options: Any) -> Wr
     """
     try:
         sink.sync()
-        sink.forget()
     except OSError as error:
         raise WriterError(
             f"{path} cannot be synced: {error.strerror or error}; check the disk before "
             "more is written to it"
         ) from error
     try:
-        opened = open_named(sink, path)
+        opened = _read_back(sink, path)
         with named(path):
             for feature in opened.header.read_compatible:
                 if feature not in READ_COMPATIBLE:
@@ -208,6 +208,39 @@ def resume(sink: Sink, path: Path, *, verify: bool = True, **options: Any) -> Wr
             "more is written to it"
         ) from error
     return Writer(path, appender, opener=_reader, **options)
+
+
+def _read_back(sink: Sink, path: Path) -> Opened:
+    """Open a file as the disk has it, which after a failed sync is not what is cached.
+
+    Only the last transaction can be missing there, so to drop what is behind the COMMIT in
+    front of it is enough, and costs the same whatever the size of the file. Where anything
+    fails, or an earlier transaction turns out to count, nothing cached is believed.
+    """
+    start = _surely_synced(sink)
+    sink.forget(start)
+    with suppress(FormatError):
+        opened = open_named(sink, path)
+        commit = opened.tail.commit
+        # what the writer will ask for, some of which may stand far in front
+        opened.instead.settled(opened.table, opened.tree.roots, commit)
+        if commit.start > start:
+            return opened
+    sink.forget()
+    return open_named(sink, path)
+
+
+def _surely_synced(sink: Sink) -> int:
+    """The COMMIT in front of the last that is found; 0 where none is.
+
+    No byte behind it was written before its sync had returned.
+    """
+    size = sink.size
+    with suppress(FormatError):
+        head = read_record(sink, MAGIC_SIZE, RecordType.HEADER, size)
+        uuid = Header.from_map(head.map, head.offset).uuid
+        return find_commit(sink, uuid, size).previous
+    return 0
 
 
 def _reader(path: Path) -> Trajectory:

@@ -66,7 +66,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="A first look, in about three minutes: stepson demo",
+    epilog="A first look, in about two minutes: stepson demo",
 )
 @click.option(
     "--version",
@@ -132,6 +132,8 @@ def explain(error: Exception) -> str | None:
         return _missing(error)
     if isinstance(error, OSError):
         return _machine(error)
+    if isinstance(error, MemoryError):
+        return _memory(error)
     from stepson.errors import StepsonError
 
     return str(error) if isinstance(error, StepsonError) else None
@@ -144,6 +146,11 @@ def _missing(error: ModuleNotFoundError) -> str | None:
     return f"this command needs {name}, which is not installed: pip install 'stepson[md]'"
 
 
+def _memory(error: MemoryError) -> str:
+    said = str(error).rstrip(".") or "there is no memory left"
+    return f"out of memory: {said}; take fewer atoms, replicas or processes at a time"
+
+
 def _machine(error: OSError) -> str | None:
     import errno
 
@@ -151,6 +158,8 @@ def _machine(error: OSError) -> str | None:
     advice = {
         errno.ENOENT: "check the path",
         errno.EACCES: "check the permissions, or choose another folder with -o",
+        errno.ENOTDIR: "a file is in the way of a folder; choose another folder with -o",
+        errno.EPERM: "choose another folder with -o",
         errno.EROFS: "choose another folder with -o",
         errno.ENOSPC: f"free some space, then {again}",
         errno.EDQUOT: f"free some quota, then {again}",

@@ -10,15 +10,20 @@ read             for
 config           the TOML file; config_errors: its messages
 run, stage,      what happens, from the outside in; a batch is some replicas of a stage
 batch, loop
-cluster, remote  batches on many workers, and what runs there; board puts their progress
-                 together, workers starts processes
+cluster,         batches on many workers, one of them, and what runs there; board puts
+placed_batch,    their progress together, workers starts processes
+remote
 engine           forces, integrator (verlet, langevin with noise), heat flux
 recording        fields, cadences, frames that wait for their commit
 epochs, files    the one writer thread; files of a batch
 folder           whether what is there is this run
 recovery         where a killed batch begins; checkpoint: what a state is
 replicas         where replicas start
-guards, balance  what stops a run that went wrong
+guards, drift,   what stops a run that went wrong
+cell_guards,
+balance
+device_steps     blocks of steps on a GPU, with device_movers and device_noise: for scripts,
+                 no run uses them
 reporting        what a listener is told (progress); live_kappa
 ================ ==================================================================
 """

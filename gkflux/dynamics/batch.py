@@ -26,9 +26,10 @@ import numpy as np
 from gkflux.dynamics.cell_guards import Escapes
 from gkflux.dynamics.checkpoint import batch_state, pack
 from gkflux.dynamics.context import first_starts, make_engine
+from gkflux.dynamics.drift import Drift
 from gkflux.dynamics.engine import Engine
 from gkflux.dynamics.files import create_file, note_continuation, open_file
-from gkflux.dynamics.guards import Drift, Hops
+from gkflux.dynamics.guards import Hops
 from gkflux.dynamics.live_kappa import LiveKappa
 from gkflux.dynamics.loop import Pace, StageLoop
 from gkflux.dynamics.provenance import environment, stage_metadata

@@ -55,25 +55,14 @@ class Board:
 
     def progress(self, message: str | None = None, phase: Phase | None = None) -> Progress:
         """Return the state of the stage: as far, and as fast, as its slowest replica."""
-        head, kappa = self._header, self._kappa[np.isfinite(self._kappa)]
+        kappa = self._kappa[np.isfinite(self._kappa)]
         speeds = [p.steps_per_second for p in self._batches.values()]
         pace = [p.ns_per_day for p in self._batches.values()]
         left = [p.seconds_left for p in self._batches.values()]
-        return Progress(
+        return self._header.progress(
             phase=self._phase() if phase is None else phase,
-            stage=head.stage,
-            stage_index=head.stage_index,
-            stage_count=head.stage_count,
-            ensemble=head.ensemble,
             step=int(self._reached.min()),
             committed=int(self._committed.min()),
-            steps=head.steps,
-            timestep=head.timestep,
-            replicas=head.replicas,
-            n_atoms=head.n_atoms,
-            system=head.system,
-            potential=head.potential,
-            target=head.target,
             temperature=self._temperature.copy(),
             energy_drift=self._drift.copy(),
             kappa_replicas=self._kappa.copy(),
@@ -84,7 +73,6 @@ class Board:
             seconds_left=max(left, default=float("nan")),
             message=message,
             resumed_from=self._resumed,
-            numbers=head.numbers,
             reached=tuple(int(step) for step in self._reached),
             volume=None if np.isnan(self._volume).all() else self._volume.copy(),
         )

@@ -47,8 +47,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gkflux.dynamics.noise import key, logarithm, triple
-from gkflux.dynamics.state import Floats, State, volumes
+from gkflux.dynamics.noise import keys, logarithm, triple
+from gkflux.dynamics.state import Floats, State, square_sums, volumes
 from gkflux.errors import FluxError
 from stepson.units import BOLTZMANN, GPA, KINETIC
 
@@ -78,16 +78,6 @@ def cube_root(x):  # type: ignore[no-untyped-def]
     for _ in range(5):
         root -= (root * root * root - x) / (3.0 * root * root)
     return root
-
-
-@numba.njit(cache=True, nogil=True)
-def _kinetic(velocities, energies, out):  # type: ignore[no-untyped-def]
-    for k in range(velocities.shape[0]):
-        total = 0.0
-        for i in range(velocities.shape[1]):
-            x, y, z = velocities[k, i, 0], velocities[k, i, 1], velocities[k, i, 2]
-            total += energies[i] * (x * x + y * y + z * z)
-        out[k] = total
 
 
 @numba.njit(cache=True, nogil=True)
@@ -154,7 +144,7 @@ class CellRescaling:
     @staticmethod
     def streams(seed: int, stage: int, replicas: Sequence[int]) -> list[np.uint64]:
         """Return the keys of the noise of some replicas in a stage."""
-        return [key(seed, stage, "volume", replica) for replica in replicas]
+        return keys(seed, stage, "volume", replicas)
 
     def rescale(self, state: State, virial: Floats) -> None:
         """Take one step of the volume, and scale everything.
@@ -163,7 +153,7 @@ class CellRescaling:
             CellStepError: by far too much; nothing was changed.
         """
         assert state.cells is not None
-        _kinetic(state.velocities, self._energies, self._kinetic)
+        square_sums(state.velocities, self._energies, self._kinetic)
         _noises(self._streams, np.uint64(state.step), self._noise)
         trace = _trace(virial)
         volume = volumes(state.cells)

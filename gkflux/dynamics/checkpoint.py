@@ -9,7 +9,7 @@ positions       ``(n, 3)`` float64, Å, unwrapped
 velocities      ``(n, 3)`` float64, Å/fs, of the same time
 heat            eV received from thermostat and barostat
 cell            ``(3, 3)`` float64, Å; None for a cluster
-drift           ``guards.Drift.sums``
+drift           ``drift.Drift.sums``
 hop             step and atom of the first hop from the reference lattice,
                 None while all atoms are at home; absent where none is
                 looked for
@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from gkflux.dynamics.guards import Drift, Hops
+from gkflux.dynamics.drift import Drift
+from gkflux.dynamics.guards import Hops
 from gkflux.dynamics.state import State
 
 __all__ = ["Checkpoint", "batch_state", "equal", "pack"]

@@ -11,12 +11,10 @@ another number of workers, or with none.
 Dask finds the workers and carries the questions; it never moves a batch by itself.
 """
 
-import asyncio
 import threading
 import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -25,15 +23,14 @@ import stepson
 from gkflux.dynamics.board import Board
 from gkflux.dynamics.context import RunContext
 from gkflux.dynamics.files import open_file
+from gkflux.dynamics.placed_batch import PlacedBatch, name_replicas
 from gkflux.dynamics.remote import (
     Answer,
     Introduction,
     Job,
     Outcome,
     Recipe,
-    ask,
     introduce,
-    work,
 )
 from gkflux.dynamics.stage import StageRun
 from gkflux.errors import FluxError
@@ -114,7 +111,7 @@ class Team:
         count = min(len(left), len(workers))
         cuts = [len(left) * k // count for k in range(count + 1)]
         batches = [
-            _Batch(self._client, worker, self._job(stage, left[cuts[k] : cuts[k + 1]]))
+            PlacedBatch(self._client, worker, self._job(stage, left[cuts[k] : cuts[k + 1]]))
             for k, worker in enumerate(workers[:count])
         ]
         self._say(board, f"stage {stage.config.name}: {', '.join(map(str, batches))}")
@@ -159,7 +156,7 @@ class Team:
             context.resumed.setdefault(name, outcome.resumed)
 
     def _follow(
-        self, batches: Sequence["_Batch"], board: Board, stop: threading.Event
+        self, batches: Sequence[PlacedBatch], board: Board, stop: threading.Event
     ) -> None:
         """Ask until every batch is over; stop them all as soon as there is a reason."""
         began = looked = time.monotonic()
@@ -174,8 +171,8 @@ class Team:
                 if batch.lost:
                     self._say(
                         board,
-                        f"{batch.worker} is lost; {_numbers(batch.job.replicas)} go on "
-                        "from the last checkpoint",
+                        f"{batch.worker} is lost; {name_replicas(batch.job.replicas)} go "
+                        "on from the last checkpoint",
                     )
             newcomers = len(alive) > len(batches) and now - began > SETTLE
             shared = newcomers and any(len(b.job.replicas) > 1 for b in running)
@@ -190,7 +187,7 @@ class Team:
             if batch.failure is not None:  # a bug: with the traceback of the worker
                 raise batch.failure
 
-    def _hear(self, batch: "_Batch", answer: Answer | None, board: Board) -> None:
+    def _hear(self, batch: PlacedBatch, answer: Answer | None, board: Board) -> None:
         if answer is None:
             return
         for message in answer.messages:
@@ -251,8 +248,8 @@ class Team:
         folder, word = self._context.folder, uuid4().hex
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{word}"
-        probe.write_text(word)
         try:
+            probe.write_text(word)
             found = self._client.run(introduce, probe, word, workers=new, on_error="return")
         finally:
             probe.unlink(missing_ok=True)
@@ -269,78 +266,3 @@ def _judged(answer: Introduction | Exception) -> Introduction:
         fault = f"it has stepson {answer.stepson}, and this is {here}; install the same"
         return replace(answer, fault=fault)
     return answer
-
-
-class _Batch:
-    """One batch, where it runs, and how it ended."""
-
-    def __init__(self, client: Any, worker: str, job: Job) -> None:
-        self.worker, self.job = worker, job
-        self.outcome: Outcome | None = None
-        self.lost = False
-        self.failure: BaseException | None = None
-        self._client = client
-        self._question: Future[Any] | None = None
-        self._task: Any = client.submit(
-            work, job, workers=[worker], pure=False, retries=0, key=f"batch-{job.token}"
-        )
-
-    def __str__(self) -> str:
-        return f"{_numbers(self.job.replicas)} on {self.worker}"
-
-    @property
-    def running(self) -> bool:
-        """Whether it is not over in any way."""
-        return self.outcome is None and self.failure is None and not self.lost
-
-    @property
-    def ended_early(self) -> bool:
-        """Whether it is over, and not finished."""
-        return not self.running and (self.outcome is None or not self.outcome.finished)
-
-    def look(self, alive: Collection[str]) -> None:
-        """See how its task is."""
-        status = self._task.status
-        if status == "error":
-            self.failure = self._task.exception()
-        elif status == "finished":
-            try:
-                self.outcome = self._task.result(timeout=WAIT)
-            except (OSError, TimeoutError):
-                self.lost = True
-        elif status != "pending" or self.worker not in alive:
-            self.lost = True
-
-    def question(self, stop: bool) -> Answer | None:
-        """Ask again as soon as it has answered, and return what it has told."""
-        asked, answer = self._question, None
-        if asked is not None:
-            if not asked.done():
-                return None
-            with suppress(Exception):  # a question that is lost with its worker
-                answer = asked.result().get(self.worker)
-        asking = self._client.run(
-            ask,
-            self.job.token,
-            stop,
-            workers=[self.worker],
-            on_error="return",
-            asynchronous=True,
-        )
-        loop = self._client.loop.asyncio_loop
-        self._question = asyncio.run_coroutine_threadsafe(asking, loop)
-        return answer if isinstance(answer, Answer) else None
-
-    def leave(self) -> None:
-        """Forget the task."""
-        with suppress(Exception):  # the scheduler may be gone
-            self._task.cancel() if self.running or self.lost else self._task.release()
-
-
-def _numbers(replicas: Sequence[int]) -> str:
-    """Name replicas: "replicas 0 to 3"."""
-    if len(replicas) == 1:
-        return f"replica {replicas[0]}"
-    if list(replicas) == list(range(replicas[0], replicas[-1] + 1)):
-        return f"replicas {replicas[0]} to {replicas[-1]}"
-    return f"replicas {', '.join(map(str, replicas))}"

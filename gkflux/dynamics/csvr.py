@@ -34,12 +34,11 @@ from math import exp, sqrt
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from gkflux.dynamics.middle import Barostat, Middle
-from gkflux.dynamics.noise import key, triple
-from gkflux.dynamics.state import Floats, State
-from stepson.units import BOLTZMANN, KINETIC
+from gkflux.dynamics.noise import triple
+from gkflux.dynamics.state import Floats, State, square_sum
+from stepson.units import BOLTZMANN
 
 __all__ = ["StochasticRescaling"]
 
@@ -62,10 +61,7 @@ def _squares(stream, step, freedom):  # type: ignore[no-untyped-def]
 def _rescale(velocities, energies, keep, unit, freedom, streams, step, heat):  # type: ignore[no-untyped-def]
     """Apply O to every replica; add the kinetic energy that it gives to ``heat``."""
     for k in range(velocities.shape[0]):
-        before = 0.0
-        for i in range(velocities.shape[1]):
-            x, y, z = velocities[k, i, 0], velocities[k, i, 1], velocities[k, i, 2]
-            before += energies[i] * (x * x + y * y + z * z)
+        before = square_sum(velocities[k], energies)
         if before == 0.0:
             continue  # at rest there is no direction yet: forces will give one
         first, rest = _squares(streams[k], step, freedom)
@@ -84,6 +80,7 @@ class StochasticRescaling(Middle):
     """Newton's equations, and a kinetic energy that fluctuates as it must: CSVR."""
 
     conserves_momentum = True
+    purpose = "csvr"
 
     def __init__(
         self,
@@ -107,17 +104,10 @@ class StochasticRescaling(Middle):
             streams: for each replica the key of its noise (`noise.key`).
             barostat: None: the cell stays as it is.
         """
-        super().__init__(masses, timestep=timestep, barostat=barostat)
+        super().__init__(masses, timestep=timestep, streams=streams, barostat=barostat)
         self._keep = exp(-timestep / relaxation)
         self._unit = 0.5 * BOLTZMANN * temperature
         self._freedom = freedom
-        self._energies = 0.5 * KINETIC * masses
-        self._streams: NDArray[np.uint64] = np.array(streams, dtype=np.uint64)
-
-    @staticmethod
-    def streams(seed: int, stage: int, replicas: Sequence[int]) -> list[np.uint64]:
-        """Return the keys of the noise of some replicas in a stage."""
-        return [key(seed, stage, "csvr", replica) for replica in replicas]
 
     def thermostat(self, state: State) -> None:
         """O."""

@@ -48,7 +48,8 @@ def integrator(
         return VelocityVerlet(masses, timestep=timestep)
     barostat = None
     if ensemble.changes_cell:
-        barostat = _barostat(ensemble, masses, timestep, temperature, seed, stage, replicas)
+        noise = CellRescaling.streams(seed, stage, replicas)
+        barostat = _barostat(ensemble, masses, timestep, temperature, noise)
     if ensemble.friction is not None:
         return Langevin(
             masses,
@@ -75,9 +76,7 @@ def _barostat(
     masses: Floats,
     timestep: float,
     temperature: float,
-    seed: int,
-    stage: int,
-    replicas: Sequence[int],
+    streams: Sequence[np.uint64],
 ) -> CellRescaling:
     assert ensemble.pressure is not None
     assert ensemble.compressibility is not None
@@ -89,7 +88,7 @@ def _barostat(
         compressibility=ensemble.compressibility,
         relaxation=ensemble.pressure_relaxation or PRESSURE_RELAXATION,
         centre_fixed=ensemble.conserves_momentum,
-        streams=CellRescaling.streams(seed, stage, replicas),
+        streams=streams,
     )
 
 

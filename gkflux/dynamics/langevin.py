@@ -14,10 +14,9 @@ from math import exp
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from gkflux.dynamics.middle import Barostat, Middle
-from gkflux.dynamics.noise import key, triple
+from gkflux.dynamics.noise import triple
 from gkflux.dynamics.state import Floats, State
 from stepson.units import BOLTZMANN, KINETIC
 
@@ -46,6 +45,7 @@ class Langevin(Middle):
     """Newton's equations with friction and noise: constant temperature."""
 
     conserves_momentum = False
+    purpose = "langevin"
 
     def __init__(
         self,
@@ -67,18 +67,11 @@ class Langevin(Middle):
             streams: for each replica the key of its noise (`noise.key`).
             barostat: None: the cell stays as it is.
         """
-        super().__init__(masses, timestep=timestep, barostat=barostat)
+        super().__init__(masses, timestep=timestep, streams=streams, barostat=barostat)
         self._keep = keep = exp(-friction * timestep)
         self._width = np.sqrt(
             (1 - keep * keep) * BOLTZMANN * temperature / (KINETIC * masses)
         )
-        self._energies = 0.5 * KINETIC * masses
-        self._streams: NDArray[np.uint64] = np.array(streams, dtype=np.uint64)
-
-    @staticmethod
-    def streams(seed: int, stage: int, replicas: Sequence[int]) -> list[np.uint64]:
-        """Return the keys of the noise of some replicas in a stage."""
-        return [key(seed, stage, "langevin", replica) for replica in replicas]
 
     def thermostat(self, state: State) -> None:
         """O."""

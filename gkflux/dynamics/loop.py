@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from gkflux.dynamics.balance import BalanceError
 from gkflux.dynamics.cell_guards import Escapes, LostAtomError
 from gkflux.dynamics.checkpoint import Checkpoint, pack
+from gkflux.dynamics.drift import Drift, DriftError
 from gkflux.dynamics.engine import Engine
 from gkflux.dynamics.epochs import EpochThread, Note
-from gkflux.dynamics.guards import Drift, DriftError, Hops, UnstableError
+from gkflux.dynamics.guards import Hops, UnstableError
 from gkflux.dynamics.recording import Epoch, Recorder
 from gkflux.dynamics.recovery import Restart
 from gkflux.dynamics.reporting import Reporter
@@ -99,14 +100,14 @@ class StageLoop:
             self._keep_good_frames(error.step)
             self._close()
             raise
-        except BaseException:
+        else:
+            self._reporter.send("committing", step=self._engine.state.step)
+            self._commit_if_allowed()
+            self._close()
+            return finished
+        finally:
             if self._thread is not None:
                 self._thread.stop()
-            raise
-        self._reporter.send("committing", step=self._engine.state.step)
-        self._commit_if_allowed()
-        self._close()
-        return finished
 
     def _steps(self) -> bool:
         engine, pace, stop, recorder = self._engine, self._pace, self._stop, self._recorder
@@ -185,12 +186,13 @@ class StageLoop:
         notes, self._notes = self._notes, []
         if self._thread is None:
             self._first_commit(epoch, checkpoints, notes)
+            self._thread = EpochThread(self._writers, state.step)
         else:
             self._thread.submit(state.step, epoch, checkpoints, notes)
         self._committed_step, self._committed_at = state.step, now
 
     def _first_commit(
-        self, epoch: Epoch, checkpoints: list[Checkpoint], notes: list[Note]
+        self, epoch: Epoch, checkpoints: list[Checkpoint] | None, notes: list[Note]
     ) -> None:
         said = len(self._restart.messages)
         for replica, content in notes:
@@ -198,7 +200,6 @@ class StageLoop:
         self._restart.reconcile(epoch, checkpoints)
         for message in self._restart.messages[said:]:
             self._reporter.say(message)
-        self._thread = EpochThread(self._writers, self._engine.state.step)
 
     def _commit_if_allowed(self) -> None:
         if self._engine.state.step >= self._restart.until:
@@ -208,11 +209,11 @@ class StageLoop:
         """Commit the frames before a failed step; the last checkpoint stays what it was."""
         if failed <= self._restart.until:
             return
-        epoch = self._recorder.take()
+        epoch, notes = self._recorder.take(), self._notes
         if self._thread is None:
-            self._restart.reconcile(epoch, None)
+            self._first_commit(epoch, None, notes)
         else:
-            self._thread.submit(failed - 1, epoch, None)
+            self._thread.submit(failed - 1, epoch, None, notes)
 
     def _close(self) -> None:
         if self._thread is not None:

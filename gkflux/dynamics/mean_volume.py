@@ -44,7 +44,7 @@ class MeanVolume:
         }
 
     def __str__(self) -> str:
-        error = f" ± {self.error:.1g}" if np.isfinite(self.error) else ""
+        error = f" ± {self.error:.2f}" if np.isfinite(self.error) else ""
         return f"{self.volume:.2f}{error} Å³"
 
 

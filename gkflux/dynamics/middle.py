@@ -19,10 +19,14 @@ What O and C give is summed in ``state.heat``: E_pot + E_kin - heat is conserved
 error of the integrator, and drifts where the timestep is too long.
 """
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gkflux.dynamics.noise import Purpose, keys
 from gkflux.dynamics.state import Floats, State
 from gkflux.potentials.base import Evaluation
 from stepson.units import KINETIC
@@ -40,19 +44,26 @@ class Barostat(Protocol):
         """Complete the heat with the virial after the change."""
 
 
-class Middle:
+class Middle(ABC):
     """Kicks and drifts around whatever a thermostat does to the velocities."""
 
-    conserves_momentum = True
+    conserves_momentum: bool
+    purpose: ClassVar[Purpose]
 
     def __init__(
-        self, masses: Floats, *, timestep: float, barostat: Barostat | None = None
+        self,
+        masses: Floats,
+        *,
+        timestep: float,
+        streams: Sequence[np.uint64],
+        barostat: Barostat | None = None,
     ) -> None:
         """Prepare.
 
         Args:
             masses: shape ``(n,)``, amu.
             timestep: fs.
+            streams: for each replica the key of its noise (`streams`).
             barostat: None: the cell stays as it is.
         """
         self.timestep = timestep
@@ -60,11 +71,18 @@ class Middle:
         self._barostat = barostat
         self._half_time = 0.5 * timestep
         self._half = 0.5 * timestep / (KINETIC * masses[:, None])
+        self._energies = 0.5 * KINETIC * masses
+        self._streams: NDArray[np.uint64] = np.array(streams, dtype=np.uint64)
         self._work = np.empty(0)
 
+    @classmethod
+    def streams(cls, seed: int, stage: int, replicas: Sequence[int]) -> list[np.uint64]:
+        """Return the keys of the noise of some replicas in a stage."""
+        return keys(seed, stage, cls.purpose, replicas)
+
+    @abstractmethod
     def thermostat(self, state: State) -> None:
         """Change the velocities, and add the energy that they gain to ``state.heat``."""
-        raise NotImplementedError
 
     def first(self, state: State, evaluation: Evaluation) -> None:
         """B, A, O, C, A."""

@@ -5,7 +5,9 @@ restarts. With a ``stepson`` writer every field that is due at a step is appende
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from math import inf, isfinite
+from numbers import Integral, Real
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -102,7 +104,7 @@ class MolecularDynamics:
             velocities: shape ``(n, 3)``, Å/fs; by default those of the system, or, where
                 it has none, drawn at `temperature` as a run draws them. The total
                 momentum is removed, but for Langevin's thermostat.
-            timestep: fs.
+            timestep: fs; negative runs ``nve`` backwards.
             ensemble: ``nve``; with `temperature`, ``langevin`` (`friction`), ``csvr``
                 (`relaxation`) or ``npt`` (`pressure`, and one of the two).
             temperature: K, of the thermostat and of velocities that are drawn.
@@ -123,9 +125,12 @@ class MolecularDynamics:
             writer: gets every field that is due, from step 0 on.
 
         Raises:
-            FluxError: no velocities, no lattice, a thermostat without its numbers.
+            FluxError: no velocities, no lattice, a thermostat without its numbers, a
+                number or a name that means nothing.
             SchemaError: the writer wants a field that is not measured here.
         """
+        _check_numbers(timestep, temperature, heat_flux_every)
+        _check_flux(formulation, gauge)
         v = _start_velocities(system, velocities, temperature, seed)
         asked = Ensemble(
             ensemble,
@@ -208,6 +213,25 @@ class MolecularDynamics:
         return f"<MolecularDynamics {self.system!r}: step {self._engine.state.step}>"
 
 
+def _check_numbers(timestep: Any, temperature: Any, heat_flux_every: Any) -> None:
+    """Whatever comes from a script: refused here, and not as nan at some step."""
+    if not (isinstance(timestep, Real) and isfinite(timestep) and timestep != 0):
+        raise FluxError(f"timestep = {timestep!r} is no time in fs")
+    warm = isinstance(temperature, Real) and 0 <= float(temperature) < inf
+    if temperature is not None and not warm:
+        raise FluxError(f"temperature = {temperature!r} is no temperature in K")
+    some = isinstance(heat_flux_every, Integral) and int(heat_flux_every) >= 1
+    if heat_flux_every is not None and not some:
+        raise FluxError(f"heat_flux_every = {heat_flux_every!r} is no number of steps")
+
+
+def _check_flux(formulation: str, gauge: str) -> None:
+    if formulation not in ("semilocal", "local"):
+        raise FluxError(f"formulation {formulation!r} is not known: semilocal or local")
+    if gauge not in ("none", "lattice"):
+        raise FluxError(f"gauge {gauge!r} is not known: none or lattice")
+
+
 def _start_velocities(
     system: System, velocities: ArrayLike | None, temperature: float | None, seed: int
 ) -> Floats:
@@ -221,10 +245,8 @@ def _start_velocities(
             system.masses, temperature, seed=seed, stage=0, replicas=[0]
         )
         return np.asarray(drawn[0])
-    v = np.array(start, dtype=np.float64)
-    if v.shape != (system.n_atoms, 3):
-        raise FluxError(f"velocities have shape {v.shape}, not ({system.n_atoms}, 3)")
-    return v
+    # the checks are those of a system; a copy, because the momentum is removed from it
+    return np.array(system.moved(system.positions, velocities=start).velocities)
 
 
 def _integrator(

@@ -21,6 +21,7 @@ and with every library.
 """
 
 import hashlib
+from collections.abc import Sequence
 from math import frexp, sqrt
 from typing import Literal
 
@@ -28,7 +29,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Purpose", "key", "normals", "philox"]
+__all__ = ["Purpose", "key", "keys", "normals", "philox"]
 
 Purpose = Literal["velocities", "langevin", "csvr", "volume"]
 
@@ -48,6 +49,13 @@ def key(seed: int, stage: int, purpose: Purpose, replica: int) -> np.uint64:
     return np.uint64(
         int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
     )
+
+
+def keys(
+    seed: int, stage: int, purpose: Purpose, replicas: Sequence[int]
+) -> list[np.uint64]:
+    """Return the keys of one purpose for some replicas of a stage."""
+    return [key(seed, stage, purpose, replica) for replica in replicas]
 
 
 @numba.njit(cache=True, inline="always")

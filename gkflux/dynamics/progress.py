@@ -39,7 +39,7 @@ class Progress:
         target: target temperature, K.
         temperature: shape ``(replicas,)``, K; nan until it is known.
         energy_drift: shape ``(replicas,)``, drift of the conserved quantity as a
-            temperature, K/ns; nan until a fit is possible (``guards.Drift``).
+            temperature, K/ns; nan until a fit is possible (``drift.Drift``).
         kappa_replicas: shape ``(replicas,)``, thermal conductivity so far, W/(m K), or nan.
         kappa: of all replicas together, or nan. A glance, not a result: `gkflux.GreenKubo`.
         bytes_written: size of the files of this stage.

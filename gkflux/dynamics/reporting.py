@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,10 @@ class Header:
     potential: str
     target: float
     numbers: tuple[int, ...] = ()
+
+    def progress(self, **now: Any) -> Progress:
+        """Return a `Progress` of all this, and of what changes."""
+        return Progress(**vars(self), **now)
 
 
 @dataclass
@@ -116,21 +121,10 @@ class Reporter:
     def _progress(self, phase: Phase, message: str | None) -> Progress:
         head, speed = self.header, self.speed()
         known = self._kappas[np.isfinite(self._kappas)]
-        return Progress(
+        return head.progress(
             phase=phase,
-            stage=head.stage,
-            stage_index=head.stage_index,
-            stage_count=head.stage_count,
-            ensemble=head.ensemble,
             step=self._step,
             committed=self.committed,
-            steps=head.steps,
-            timestep=head.timestep,
-            replicas=head.replicas,
-            n_atoms=head.n_atoms,
-            system=head.system,
-            potential=head.potential,
-            target=head.target,
             temperature=self._temperature,
             energy_drift=self._drift,
             kappa_replicas=self._kappas,
@@ -141,6 +135,5 @@ class Reporter:
             seconds_left=(head.steps - self._step) / speed if speed > 0 else float("nan"),
             message=message,
             resumed_from=self.resumed_from,
-            numbers=head.numbers,
             volume=self._volume,
         )

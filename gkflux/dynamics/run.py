@@ -43,7 +43,8 @@ def run(
         steps: length of the last stage, instead of the configuration's.
         replicas: of the last stage, instead of the configuration's.
         device: ``cpu`` or ``cuda``.
-        workers: processes of this machine that share the replicas of each stage.
+        workers: processes of this machine that share the replicas of each stage; never
+            more than there are replicas.
         scheduler: address (``tcp://host:8786``) or scheduler file of a dask cluster whose
             workers share them instead; they must see the same files.
         on_progress: called from the loop, a few times a second and at events.
@@ -61,6 +62,8 @@ def run(
     """
     config = config.changed(steps=steps, replicas=replicas)
     folder = (config.folder if output is None else Path(output)).absolute()
+    if workers is not None:
+        workers = min(workers, max(stage.replicas for stage in config.stage))
     alone = scheduler is None and workers in (None, 1)
     # who only shares out the work needs no accelerator
     ingredients = prepare(config, device if alone else "cpu")

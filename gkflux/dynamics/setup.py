@@ -171,9 +171,9 @@ def _source(config: RunConfig) -> str | Path:
     name = config.potential.model
     if name.startswith(PREFIX):
         place, _, function = name.removeprefix(PREFIX).rpartition(":")
-        if place.endswith(".py"):
-            place = str(_existing(config, "potential.model", place))
-        return f"{PREFIX}{place}:{function}"
+        if not place.endswith(".py"):
+            return name
+        return f"{PREFIX}{_existing(config, 'potential.model', place)}:{function}"
     source = config.resolve(name)
     if source.is_file():
         return source

@@ -34,6 +34,8 @@ __all__ = [
     "draw_velocities",
     "kinetic_energy",
     "remove_momentum",
+    "square_sum",
+    "square_sums",
     "temperature",
     "volumes",
 ]
@@ -80,19 +82,26 @@ class State:
 
 
 @numba.njit(cache=True, nogil=True)
-def _kinetic(velocities, masses, out):  # type: ignore[no-untyped-def]
-    for k in range(velocities.shape[0]):
-        total = 0.0
-        for i in range(velocities.shape[1]):
-            x, y, z = velocities[k, i, 0], velocities[k, i, 1], velocities[k, i, 2]
-            total += masses[i] * (x * x + y * y + z * z)
-        out[k] = total
+def square_sum(vectors, weights):  # type: ignore[no-untyped-def]
+    """Return sum_i w_i v_i² of ``(n, 3)`` vectors, atom after atom."""
+    total = 0.0
+    for i in range(vectors.shape[0]):
+        x, y, z = vectors[i, 0], vectors[i, 1], vectors[i, 2]
+        total += weights[i] * (x * x + y * y + z * z)
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def square_sums(vectors, weights, out):  # type: ignore[no-untyped-def]
+    """Fill ``out``, ``(replicas,)``, with the `square_sum` of every replica."""
+    for k in range(vectors.shape[0]):
+        out[k] = square_sum(vectors[k], weights)
 
 
 def kinetic_energy(velocities: Floats, masses: Floats) -> Floats:
     """Return shape ``(replicas,)``: sum of m v²/2, eV."""
     out = np.empty(len(velocities))
-    _kinetic(velocities, masses, out)
+    square_sums(velocities, masses, out)
     out *= 0.5 * KINETIC
     return out
 
@@ -132,7 +141,7 @@ def draw_velocities(
         shape ``(replicas, n, 3)``, Å/fs.
     """
     width = np.sqrt(BOLTZMANN * kelvin / (KINETIC * masses))[:, None]
-    keys = [noise.key(seed, stage, "velocities", replica) for replica in replicas]
+    keys = noise.keys(seed, stage, "velocities", replicas)
     drawn = np.stack([width * noise.normals(stream, 0, len(masses)) for stream in keys])
     remove_momentum(drawn, masses)
     return drawn

@@ -110,7 +110,15 @@ def fluxes(
         formulation: ``semilocal`` or ``local``. lattice: R^0, shape ``(n, 3)``, Å, as
         `fit_lattice` has left it at the start of the run. convective: add J_conv to the
         plain flux.
+
+    Raises:
+        FluxError: another formulation; velocities that do not fit.
     """
+    if formulation not in FORMULATIONS[:2]:
+        raise FluxError(
+            f"fluxes computes {' or '.join(FORMULATIONS[:2])}, not {formulation!r}; "
+            "heat_flux has the slow references"
+        )
     if formulation == "local":
         warn_if_wrong(potential)
     powers = edge_powers(potential, system, velocities)

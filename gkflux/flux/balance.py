@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from gkflux.flux.graph import Graph, evaluate, tangents, to_numpy
+from gkflux.flux.graph import Graph, checked_velocities, evaluate, tangents, to_numpy
 from gkflux.potentials.base import Potential, gather
 from gkflux.system import System
 
@@ -60,9 +60,12 @@ def energy_rates(potential: Potential, system: System, velocities: ArrayLike) ->
         potential: any.
         system: the structure.
         velocities: shape ``(n, 3)``, Å/fs.
+
+    Raises:
+        FluxError: velocities of another shape, or not finite; an untrained element.
     """
     graph = Graph.of(potential, system)
-    v = torch.tensor(np.asarray(velocities, dtype=np.float64), device=graph.d.device)
+    v = torch.tensor(checked_velocities(system, velocities), device=graph.d.device)
 
     def energies(d: torch.Tensor) -> torch.Tensor:
         return evaluate(potential, graph, d, gather)

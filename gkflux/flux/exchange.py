@@ -71,4 +71,10 @@ def _labels(groups: ArrayLike, n_atoms: int) -> NDArray[np.int64]:
             f"atom {atom} is in group {labels[atom]}: groups are counted from 0; put atoms "
             "that do not matter in a group of their own"
         )
+    if labels.max(initial=0) >= max(n_atoms, 1):
+        atom = int(np.argmax(labels))
+        raise FluxError(
+            f"atom {atom} is in group {labels[atom]} of a structure of {n_atoms} atoms: "
+            "number the groups 0, 1, 2 ... without gaps"
+        )
     return labels.astype(np.int64)

@@ -46,7 +46,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from gkflux.flux.graph import Graph, Taps, evaluate, scatter_rows, tangents, to_numpy
+from gkflux.flux.graph import (
+    Graph,
+    Taps,
+    checked_velocities,
+    evaluate,
+    scatter_rows,
+    tangents,
+    to_numpy,
+)
 from gkflux.potentials.base import Potential
 from gkflux.system import System
 
@@ -119,9 +127,12 @@ def edge_powers(potential: Potential, system: System, velocities: ArrayLike) -> 
         potential: any potential whose gathers are declared.
         system: the structure.
         velocities: shape ``(n, 3)``, Å/fs.
+
+    Raises:
+        FluxError: velocities of another shape, or not finite; an untrained element.
     """
     graph = Graph.of(potential, system)
-    v = torch.tensor(np.asarray(velocities, dtype=np.float64), device=graph.d.device)
+    v = torch.tensor(checked_velocities(system, velocities), device=graph.d.device)
     energies, gradient, cotangents = _reverse(potential, graph)
     rates, moving = _forward(potential, graph, v[graph.other] - v[graph.centre])
     power = (gradient * v[graph.other]).sum(1)

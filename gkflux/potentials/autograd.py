@@ -1,8 +1,8 @@
 """Any potential, by automatic differentiation: slow, obvious, and right.
 
-`evaluate` is what a `Potential` does when it is called; `AutogradBatch` runs dynamics with
-it. Both serve the potentials without an engine of their own, and are the oracle for those
-that have one.
+`AutogradBatch` runs dynamics, and `result` is what a `Potential` does when it is called.
+Both serve the potentials without an engine of their own (`Differentiated`), and are the
+oracle for those that have one.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,16 @@ from gkflux.potentials.base import (
     Statistics,
     check_elements,
 )
-from gkflux.potentials.flux_parts import books_of
+from gkflux.potentials.flux_parts import (
+    books_of,
+    check_formulation,
+    check_motion,
+    check_shape,
+)
 from gkflux.potentials.skin import cells_of
 from gkflux.system import System
 
-__all__ = ["PROPERTIES", "AutogradBatch", "derivatives", "evaluate", "result"]
+__all__ = ["PROPERTIES", "AutogradBatch", "Differentiated", "derivatives", "result"]
 
 Floats = NDArray[np.float64]
 PROPERTIES = ("energy", "energies", "forces", "stress", "heat_flux")
@@ -73,12 +78,14 @@ class AutogradBatch:
         self.potential = potential
         self.systems = list(systems)
         self.statistics = Statistics()
+        self._shape = (len(systems), systems[0].n_atoms, 3)
         self._positions: Floats | None = None
         self._cells = cells_of(systems)
         self._asked: tuple[Floats, str] | None = None
 
     def forces(self, positions: Floats, cells: Floats | None = None) -> Evaluation:
         """Evaluate every replica; see `Batch.forces`."""
+        check_shape("positions", positions, self._shape)
         self._positions = np.array(positions, dtype=np.float64)
         self._cells = cells_of(self.systems, cells)
         self._energies, forces, virial = map(
@@ -110,6 +117,8 @@ class AutogradBatch:
 
         if self._positions is None:
             raise FluxError("heat_flux() uses the features of forces(): call that first")
+        check_formulation(formulation)
+        check_motion(velocities, lattice, self._shape)
         self._asked = np.array(velocities, dtype=np.float64), formulation
         found = [
             fluxes(
@@ -142,6 +151,29 @@ class AutogradBatch:
         return Books(*(np.stack(column) for column in zip(*found, strict=True)))
 
 
+class Differentiated:
+    """What a potential has that is no more than its `Potential.energies`."""
+
+    def __call__(
+        self: Potential,
+        system: System,
+        velocities: Floats | None = None,
+        compute: Sequence[str] = ("energy", "forces"),
+    ) -> Result:
+        """See `Potential.__call__`."""
+        return result(self.batch([system]), system, velocities, compute)
+
+    def batch(
+        self: Potential, systems: Sequence[System], *, skin: float | None = None
+    ) -> Batch:
+        """See `Potential.batch`; without a skin, the list is built at every step."""
+        return AutogradBatch(self, systems)
+
+    def reference_energies(self, numbers: NDArray[np.int64]) -> Floats:
+        """u_s = 0: an atom alone has no energy."""
+        return np.zeros(len(numbers))
+
+
 def check_replicas(systems: Sequence[System]) -> None:
     """Refuse systems that are not replicas of each other.
 
@@ -157,16 +189,6 @@ def check_replicas(systems: Sequence[System]) -> None:
         )
         if not same:
             raise FluxError(f"replica {r} has other atoms than replica 0")
-
-
-def evaluate(
-    potential: Potential,
-    system: System,
-    velocities: Floats | None = None,
-    compute: Sequence[str] = ("energy", "forces"),
-) -> Result:
-    """Evaluate any potential for one system; see `Potential.__call__`."""
-    return result(potential.batch([system]), system, velocities, compute)
 
 
 def result(

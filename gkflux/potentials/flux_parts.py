@@ -7,7 +7,15 @@ from gkflux.errors import FluxError
 from gkflux.potentials.base import Books
 from stepson.units import KINETIC
 
-__all__ = ["FORMULATIONS", "books_of", "check_formulation", "convective_flux", "total"]
+__all__ = [
+    "FORMULATIONS",
+    "books_of",
+    "check_formulation",
+    "check_motion",
+    "check_shape",
+    "convective_flux",
+    "total",
+]
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +34,31 @@ def check_formulation(name: str) -> bool:
             "references are in gkflux.heat_flux"
         )
     return name == "semilocal"
+
+
+def check_shape(name: str, values: Floats, expected: tuple[int, ...]) -> None:
+    """Refuse an array that would be stretched to the replicas and atoms of a batch.
+
+    Raises:
+        FluxError: of another shape.
+    """
+    if np.shape(values) != expected:
+        raise FluxError(
+            f"{name} have shape {np.shape(values)}, this batch is for {expected}"
+        )
+
+
+def check_motion(
+    velocities: Floats, lattice: Floats | None, expected: tuple[int, ...]
+) -> None:
+    """Check what a heat flux is given; ``expected``: ``(R, n, 3)``.
+
+    Raises:
+        FluxError: velocities or sites of another shape.
+    """
+    check_shape("velocities", velocities, expected)
+    if lattice is not None:
+        check_shape("sites of the lattice", lattice, expected[1:])
 
 
 def books_of(

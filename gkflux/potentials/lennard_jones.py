@@ -12,26 +12,23 @@ leaves the step.
 One interaction layer and no messages: every formulation of the heat flux is the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gkflux.errors import FluxError
-from gkflux.potentials.autograd import AutogradBatch, evaluate
-from gkflux.potentials.base import Batch, Gather, Result, gather
-from gkflux.system import System
+from gkflux.potentials.autograd import Differentiated
+from gkflux.potentials.base import Gather, gather
 
 __all__ = ["LennardJones"]
 
-Floats = NDArray[np.float64]
 SHIFTS = ("energy", "force", "none")
 
 
-class LennardJones:
+class LennardJones(Differentiated):
     """The pair potential, of one kind of atom, whatever its number.
 
     Args:
@@ -39,6 +36,9 @@ class LennardJones:
         sigma: where the unshifted energy is zero, Å.
         cutoff: r_c, Å; by default 2.5 sigma.
         shift: "energy", "force" or "none".
+
+    Raises:
+        FluxError: a length or an energy that is not positive; an unknown shift.
     """
 
     layers = 1
@@ -58,7 +58,7 @@ class LennardJones:
         self.shift = shift
         if shift not in SHIFTS:
             raise FluxError(f"shift {shift!r} is not known; known are {', '.join(SHIFTS)}")
-        if min(self.epsilon, self.sigma, self.cutoff) <= 0:
+        if not all(0 < x < np.inf for x in (self.epsilon, self.sigma, self.cutoff)):
             raise FluxError("epsilon, sigma and cutoff of Lennard-Jones must be positive")
         self.provenance: Mapping[str, Any] = {
             "kind": "lennard-jones",
@@ -98,20 +98,3 @@ class LennardJones:
             return u
         slope = -24 * self.epsilon * (2 * edge * edge - edge) / self.cutoff
         return u - (r - self.cutoff) * slope
-
-    def reference_energies(self, numbers: NDArray[np.int64]) -> Floats:
-        """u_s = 0: an atom alone has no energy."""
-        return np.zeros(len(numbers))
-
-    def __call__(
-        self,
-        system: System,
-        velocities: Floats | None = None,
-        compute: Sequence[str] = ("energy", "forces"),
-    ) -> Result:
-        """See `Potential.__call__`."""
-        return evaluate(self, system, velocities, compute)
-
-    def batch(self, systems: Sequence[System], *, skin: float | None = None) -> Batch:
-        """See `Potential.batch`; without a skin, the list is built at every step."""
-        return AutogradBatch(self, systems)

@@ -19,7 +19,6 @@ analytic potentials; "python:FILE.py:NAME" for a function of the caller's own.
 
 import hashlib
 import json
-import pickle
 import warnings
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -31,6 +30,7 @@ from torch import Tensor
 
 from gkflux.errors import FluxError, GkfluxWarning
 from gkflux.potentials.base import Potential
+from gkflux.potentials.inert import Array, Stub, shown
 from gkflux.potentials.lennard_jones import LennardJones
 from gkflux.potentials.model_file import Model, read_model, save_model
 from gkflux.potentials.model_units import Units
@@ -39,8 +39,7 @@ from gkflux.potentials.schnet_potential import SchNetPotential
 from gkflux.potentials.schnetpack import Told, model_from
 from gkflux.potentials.schnetpack_modules import Contents, is_module, read_module
 from gkflux.potentials.stillinger_weber import StillingerWeber
-from gkflux.potentials.torch_files import is_torch_file, read_torch, tensor
-from gkflux.potentials.unpickle import Array, Stub
+from gkflux.potentials.torch_files import is_torch_file, read_torch, reason_of, tensors
 
 __all__ = ["ANALYTIC", "convert_model", "load_model", "load_potential", "shipped_models"]
 
@@ -98,7 +97,7 @@ def load_potential(
     _refuse(f"{name} is a file of a network", {"parameters": parameters or None})
     file = _find(path)
     model = load_model(file, told)
-    known = model.elements if elements is None else _known(model, elements, file)
+    known = _known(model, elements, file)
     provenance = {**model.provenance, "file": file.name, "sha256": _sha256(file)}
     if elements is not None:
         provenance["elements_from"] = "caller"
@@ -139,7 +138,7 @@ def convert_model(
         raise FluxError(f"{out} is no place for a model; name it MODEL.safetensors")
     told = Told(Units(energy_unit, length_unit), readout, cutoff_function)
     model = load_model(file, told)
-    known = model.elements if elements is None else _known(model, elements, file)
+    known = _known(model, elements, file)
     if known is None:
         _warn_of_elements(file)
     origin = {"converted_from": {"file": file.name, "sha256": _sha256(file)}}
@@ -175,8 +174,11 @@ def _by_name(
         raise FluxError(f"{name} runs on the CPU only; use device='cpu'")
     try:
         made: LennardJones | StillingerWeber = ANALYTIC[name](**parameters)
-    except TypeError as error:
-        raise FluxError(f"parameters of {name}: {str(error).partition(' ')[2]}") from None
+    except FluxError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        reason = str(error).removeprefix(f"{ANALYTIC[name].__name__}.__init__() ")
+        raise FluxError(f"parameters of {name}: {reason}") from None
     text = json.dumps(dict(made.provenance), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     made.provenance = {**made.provenance, "sha256": digest}
@@ -196,9 +198,16 @@ def _warn_of_elements(file: Path) -> None:
     )
 
 
-def _known(model: Model, elements: Iterable[int], file: Path) -> frozenset[int]:
-    """The elements that the caller names, if the network can tell them apart at all."""
-    known = frozenset(int(z) for z in elements)
+def _known(
+    model: Model, elements: Iterable[int] | None, file: Path
+) -> frozenset[int] | None:
+    """The elements that caller or file name, if the network can tell them apart at all."""
+    named = model.elements if elements is None else elements
+    if named is None:
+        return None
+    known = frozenset(int(z) for z in named)
+    if not known:
+        raise FluxError(f"{file.name} is trained on no element: give elements")
     rows = model.network.embedding.num_embeddings
     beyond = sorted(z for z in known if not 0 < z < rows)
     if beyond:
@@ -241,8 +250,13 @@ def load_model(path: str | PathLike[str], told: Told | None = None) -> Model:
         raise FluxError(f"{file} is neither a safetensors nor a torch model file")
     try:
         return model_from(file, _contents(file), told)
-    except pickle.UnpicklingError as error:
-        raise FluxError(f"{file} is a damaged or truncated torch file: {error}") from error
+    except FluxError:
+        raise
+    except Exception as error:  # what a file holds can be wrong in any way
+        raise FluxError(
+            f"{file} is a damaged torch file, or of a form that is not known here: "
+            f"{reason_of(error)}"
+        ) from error
 
 
 def _contents(file: Path) -> Contents:
@@ -290,16 +304,14 @@ def _state(file: Path, found: object, *, strict: bool = True) -> dict[str, Tenso
     if isinstance(found, dict) and found and all(isinstance(key, str) for key in found):
         values = {k: v for k, v in found.items() if isinstance(v, Array)}
         if values and (len(values) == len(found) or not strict):
-            return {key: tensor(value) for key, value in values.items()}
+            return tensors(values)
     raise FluxError(f"{file} holds no table of tensors by name, but {_shown(found)}")
 
 
 def _shown(content: object) -> str:
     """One line on something strange."""
     if isinstance(content, Stub):
-        return f"a pickled {content.origin[:80]}, which is never run here"
-    if isinstance(content, dict):
-        keys = ", ".join(str(key)[:30] for key in list(content)[:4])
-        return f"a dictionary of {keys}" if content else "an empty dictionary"
-    kind = "tensor" if isinstance(content, Array) else type(content).__name__
-    return f"a {kind}"
+        return f"{shown(content)}, which is never run here"
+    if isinstance(content, dict) and content:
+        return f"a dictionary of {', '.join(map(shown, list(content)[:4]))}"
+    return "an empty dictionary" if isinstance(content, dict) else shown(content)

@@ -31,7 +31,7 @@ import torch
 from gkflux.errors import FluxError
 from gkflux.potentials.schnet import Architecture, SchNet
 
-__all__ = ["Model", "architecture", "digest", "read_model", "save_model"]
+__all__ = ["Model", "architecture", "build", "digest", "read_model", "save_model"]
 
 FORMAT = 1
 UNITS = {"energy": "eV", "length": "Å"}
@@ -118,23 +118,46 @@ def read_model(path: str | PathLike[str]) -> Model:
     origin = header.get("provenance", {})
     if not isinstance(origin, dict):
         raise FluxError(f"{path}: its provenance is no table")
-    try:
-        network = SchNet(shape).to(_dtype(path, state))
-        network.load_state_dict(state)
-    except (RuntimeError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FluxError(f"{path}: tensors do not fit the architecture: {reason}") from error
-    return Model(network, known, origin)
+    return Model(build(path, shape, state), known, origin)
 
 
-def _dtype(path: str | PathLike[str], state: Mapping[str, torch.Tensor]) -> torch.dtype:
+def build(
+    path: str | PathLike[str], shape: Architecture, state: Mapping[str, torch.Tensor]
+) -> SchNet:
+    """Make the network of a shape and its tensors, in the dtype of the embedding.
+
+    Raises:
+        FluxError: tensors are missing, of other shapes or kinds, or not finite.
+    """
+    _check_fit(path, shape, state)
     for name, tensor in state.items():
         if not tensor.is_floating_point():
             raise FluxError(f"{path}: tensor {name} holds integers, expected weights")
         if not torch.isfinite(tensor).all():
             raise FluxError(f"{path}: tensor {name} is not finite; the training diverged?")
-    weight = state.get("embedding.weight")
-    return torch.float32 if weight is None else weight.dtype
+        if name.endswith("filter.width") and not tensor > 0:
+            raise FluxError(f"{path}: Gaussians of width {float(tensor)} Å are none")
+    network = SchNet(shape).to(state["embedding.weight"].dtype)
+    network.load_state_dict(state)
+    return network
+
+
+def _check_fit(
+    path: str | PathLike[str], shape: Architecture, state: Mapping[str, torch.Tensor]
+) -> None:
+    """Compare shapes before there is a network: it may be told to be of any size."""
+    wrong = f"{path}: tensors do not fit the architecture: "
+    if shape.interactions > len(state):
+        raise FluxError(f"{wrong}{shape.interactions} layers, {len(state)} tensors")
+    with torch.device("meta"):
+        expected = SchNet(shape).state_dict()
+    if missing := sorted(set(expected) ^ set(state)):
+        here = "unexpected" if missing[0] in state else "missing"
+        raise FluxError(f"{wrong}{missing[0][:80]!r} is {here}")
+    for name, tensor in expected.items():
+        if tensor.shape != state[name].shape:
+            found, hoped = tuple(state[name].shape), tuple(tensor.shape)
+            raise FluxError(f"{wrong}{name} has shape {found}, expected {hoped}")
 
 
 def _elements(path: str | PathLike[str], found: object) -> frozenset[int] | None:
@@ -151,18 +174,27 @@ def _header(path: str | PathLike[str], metadata: Mapping[str, str] | None) -> An
         raise FluxError(f"{path} is a safetensors file, but not a gkflux model")
     try:
         header = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # a number of 5000 digits is no JSON error
         raise FluxError(f"{path}: its header is not JSON: {error}") from None
     if not isinstance(header, dict):
         raise FluxError(f"{path}: its header is no JSON object")
     if header.get("format") != FORMAT:
-        found = header.get("format")
+        found = _short(header.get("format"))
         raise FluxError(f"{path} has model format {found}, not {FORMAT}; upgrade stepson")
     if header.get("kind") != "schnet":
-        raise FluxError(f"{path}: {header.get('kind')!r} is no architecture known here")
+        found = _short(header.get("kind"))
+        raise FluxError(f"{path}: {found} is no architecture known here")
     if header.get("units") != UNITS:
-        raise FluxError(f"{path} has units {header.get('units')}, expected {UNITS}")
+        found = _short(header.get("units"))
+        raise FluxError(f"{path} has units {found}, expected {UNITS}")
     return header
+
+
+def _short(value: object) -> str:
+    return ascii(value)[:80]
 
 
 def architecture(path: str | PathLike[str], values: object) -> Architecture:
@@ -175,10 +207,8 @@ def architecture(path: str | PathLike[str], values: object) -> Architecture:
         raise FluxError(f"{path}: its header names no architecture")
     unknown = set(values) - {f.name for f in fields(Architecture)}
     if unknown:
-        raise FluxError(f"{path}: unknown architecture keys {sorted(unknown)}")
+        raise FluxError(f"{path}: unknown architecture keys {_short(sorted(unknown))}")
     try:
         return Architecture(**values)
-    except TypeError as error:
-        raise FluxError(f"{path}: a value of its architecture is wrong: {error}") from None
     except FluxError as error:
         raise FluxError(f"{path}: {error}") from None

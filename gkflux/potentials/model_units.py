@@ -59,12 +59,15 @@ class Units:
         )
 
 
-def _factor(argument: str, name: str | None, known: dict[str, float]) -> float:
+def _factor(argument: str, name: object, known: dict[str, float]) -> float:
     if name is None:
         return 1.0
+    # the Å sign exists twice in Unicode: as a letter, and as a unit
+    given = name.replace("\u212b", "Å").strip() if isinstance(name, str) else ""
     for candidate, factor in known.items():
-        # the Å sign exists twice in Unicode: as a letter, and as a unit
-        if candidate.lower() == name.replace("\u212b", "Å").strip().lower():
+        # MeV is a unit as well, 10^9 times as large
+        alike = given.lower() == candidate.lower() and candidate != "meV"
+        if alike or given == candidate:
             return factor
     raise FluxError(f"{argument} {name!r} is not known; known are {', '.join(known)}")
 

@@ -13,7 +13,9 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,8 +44,8 @@ def python_potential(
         device: likewise.
 
     Raises:
-        FluxError: no such place or name, arguments that do not fit, or what comes back is
-            no potential.
+        FluxError: no such place or name, arguments that do not fit, code that fails, or
+            what comes back is no potential.
     """
     place, colon, attribute = name.removeprefix(PREFIX).rpartition(":")
     if not (place and colon and attribute):
@@ -52,7 +54,9 @@ def python_potential(
     function = getattr(module, attribute, None)
     if not callable(function):
         raise FluxError(f"{place} has no function {attribute!r}; check {name!r}")
-    made = function(**_arguments(name, function, parameters, dtype, device))
+    found = _arguments(name, function, parameters, dtype, device)
+    with _speaking_for(name):
+        made = function(**found)
     if not isinstance(made, Potential):
         raise FluxError(
             f"{name} returned {type(made).__name__}, which is no Potential; wrap a torch "
@@ -65,10 +69,8 @@ def python_potential(
 def _module(place: str) -> tuple[ModuleType, bytes]:
     """The module, and its source."""
     if not place.endswith(".py"):
-        try:
+        with _speaking_for(place):
             module = importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            raise FluxError(f"there is no module {error.name!r} for {place!r}") from error
         return module, Path(module.__file__).read_bytes() if module.__file__ else b""
     path = Path(place).expanduser()
     if not path.is_file():
@@ -79,8 +81,38 @@ def _module(place: str) -> tuple[ModuleType, bytes]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[label] = module  # dataclasses and pickles look their module up
-    spec.loader.exec_module(module)
+    with _speaking_for(str(path)):
+        spec.loader.exec_module(module)
     return module, path.read_bytes()
+
+
+@contextmanager
+def _speaking_for(name: str) -> Iterator[None]:
+    """Put what the user's code raises into one line: what, and at which of its lines."""
+    try:
+        yield
+    except FluxError:
+        raise
+    except ModuleNotFoundError as error:
+        raise FluxError(f"there is no module {error.name!r} for {name!r}") from error
+    except (Exception, SystemExit) as error:
+        text = " ".join(str(error).split())
+        raise FluxError(
+            f"{name} fails: {type(error).__name__}: {text}{_line_of(error)}"
+        ) from error
+
+
+def _line_of(error: BaseException) -> str:
+    """Where it was raised: the last line in the user's own file, not in a library."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and not frame.filename.startswith("<")
+    ]
+    if isinstance(error, SyntaxError) or not frames:
+        return ""
+    own = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({own[-1].filename}, line {own[-1].lineno})"
 
 
 def _arguments(

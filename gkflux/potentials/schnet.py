@@ -36,6 +36,14 @@ from gkflux.potentials.base import Gather, gather
 __all__ = ["Architecture", "SchNet", "ssp"]
 
 LN2 = log(2.0)
+SMALLEST = {
+    "features": 1,
+    "filters": 1,
+    "interactions": 1,
+    "gaussians": 2,
+    "readout_features": 1,
+    "max_z": 2,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +53,9 @@ class Architecture:
     ``features`` F, ``filters`` (None: F), ``interactions`` T, ``gaussians`` G, ``cutoff``
     r_c in Å, ``readout`` activation, ``readout_features`` (None: F / 2),
     ``cutoff_function``, and ``max_z``, rows of the embedding.
+
+    Raises:
+        FluxError: sizes that are no whole numbers, or too small; unknown words.
     """
 
     features: int = 128
@@ -63,11 +74,14 @@ class Architecture:
             ("cutoff_function", ("cosine", "hard")),
         ):
             if getattr(self, name) not in known:
-                raise FluxError(f"{name} {getattr(self, name)!r} is not one of {known}")
-        if min(self.features, self.n_filters, self.interactions, self.gaussians - 1) < 1:
-            raise FluxError(f"not the shape of a network: {self}")
-        if not 0 < self.cutoff < 1e3:
-            raise FluxError(f"cutoff {self.cutoff} is not a length in Å")
+                raise FluxError(f"{name} is not one of {known}")
+        for name, least in SMALLEST.items():
+            value = getattr(self, name)
+            optional = value is None and name in ("filters", "readout_features")
+            if not optional and (type(value) is not int or value < least):
+                raise FluxError(f"{name} is not a whole number from {least} on")
+        if type(self.cutoff) not in (int, float) or not 0 < self.cutoff < 1e3:
+            raise FluxError("cutoff is not a length in Å, less than 1000")
 
     @property
     def n_filters(self) -> int:

@@ -18,6 +18,8 @@ from gkflux.potentials.base import Books, Evaluation, FluxResult, Statistics
 from gkflux.potentials.flux_parts import (
     books_of,
     check_formulation,
+    check_motion,
+    check_shape,
     convective_flux,
     total,
 )
@@ -78,6 +80,8 @@ class SchNetBatch:
         self._fluxes = np.zeros((rows, 2, 3))
         self._energies: Floats | None = None
         self._geometry: Geometry | None = None
+        self._joined = 0
+        self._shifted = self._lists.cells
         self._messages = False
 
     @property
@@ -88,11 +92,7 @@ class SchNetBatch:
 
     def forces(self, positions: Floats, cells: Floats | None = None) -> Evaluation:
         """See `Batch.forces`."""
-        if positions.shape != (self.replicas, self.n, 3):
-            raise FluxError(
-                f"positions have shape {positions.shape}, this batch is for "
-                f"{(self.replicas, self.n, 3)}"
-            )
+        check_shape("positions", positions, (self.replicas, self.n, 3))
         g = self._update(positions, cells)
         with self._threads.timed():
             self._passes(g)
@@ -116,18 +116,22 @@ class SchNetBatch:
 
     def _update(self, positions: Floats, cells: Floats | None) -> Geometry:
         self._rows(self._positions)[:] = positions
-        before = self._lists.cells
-        if self._lists.update(positions, cells) or self._geometry is None:
+        # what is joined here says itself what it was made from: an update that has raised,
+        # for one replica, may have changed the lists of others
+        self._lists.update(positions, cells)
+        if self._geometry is None or self._joined != self._lists.rebuilds:
             self._geometry = self._join()
+            self._joined = self._lists.rebuilds
         else:
-            self._shift(self._geometry, before)
+            self._shift(self._geometry)
+        self._shifted = self._lists.cells
         return self._geometry
 
-    def _shift(self, g: Geometry, before: list[Floats | None]) -> None:
+    def _shift(self, g: Geometry) -> None:
         """Take up the cells of those replicas whose cell is another one than before."""
         start = 0
         for edges, old, cell in zip(
-            self._lists.edges, before, self._lists.cells, strict=True
+            self._lists.edges, self._shifted, self._lists.cells, strict=True
         ):
             end = start + len(edges)
             same = cell is old or cell is None or old is None or np.array_equal(cell, old)
@@ -192,6 +196,7 @@ class SchNetBatch:
         """See `Batch.heat_flux`."""
         if self._geometry is None or self._energies is None:
             raise FluxError("heat_flux() uses the features of forces(): call that first")
+        check_motion(velocities, lattice, (self.replicas, self.n, 3))
         messages = check_formulation(formulation) and len(self.weights.layers) > 1
         self._messages = messages
         self._rows(self._velocities)[:] = velocities

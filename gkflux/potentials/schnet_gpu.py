@@ -22,7 +22,12 @@ from torch import Tensor
 from gkflux.device_lists import DeviceLists
 from gkflux.errors import FluxError
 from gkflux.potentials.base import Books, Evaluation, FluxResult, Statistics
-from gkflux.potentials.flux_parts import books_of, check_formulation
+from gkflux.potentials.flux_parts import (
+    books_of,
+    check_formulation,
+    check_motion,
+    check_shape,
+)
 from gkflux.potentials.schnet_gpu_passes import Passes, PassesFor
 from gkflux.potentials.schnet_gpu_weights import DeviceWeights
 from gkflux.system import System
@@ -239,11 +244,7 @@ class DeviceBatch:
     def forces(self, positions: Floats, cells: Floats | None = None) -> Evaluation:
         """See `Batch.forces`."""
         net = self.network
-        shape = (net.replicas, net.n, 3)
-        if positions.shape != shape:
-            raise FluxError(
-                f"positions have shape {positions.shape}, this batch is for {shape}"
-            )
+        check_shape("positions", positions, (net.replicas, net.n, 3))
         with net.active():
             net.positions.copy_(torch.tensor(np.array(positions)).view(-1, 3))
             net.lists.take(cells)
@@ -266,6 +267,7 @@ class DeviceBatch:
         if not self._calls:
             raise FluxError("heat_flux() uses the features of forces(): call that first")
         net = self.network
+        check_motion(velocities, lattice, (net.replicas, net.n, 3))
         self._messages = check_formulation(formulation) and len(net.weights.layers) > 1
         with net.active():
             net.velocities.copy_(torch.tensor(np.array(velocities)).view(-1, 3))

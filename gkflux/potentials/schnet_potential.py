@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gkflux.errors import GkfluxWarning
+from gkflux.errors import FluxError, GkfluxWarning
 from gkflux.potentials.autograd import check_replicas, result
 from gkflux.potentials.base import Batch, Gather, Result, check_elements, gather
 from gkflux.potentials.schnet import SchNet
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["SchNetPotential"]
 
 Floats = NDArray[np.float64]
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class SchNetPotential:
@@ -40,6 +41,9 @@ class SchNetPotential:
         exact_filters: evaluate the filter network for every edge instead of a table;
             None: in float64 only, where a table would spoil the precision. A hard cutoff
             has no table, whose ends must meet at zero.
+
+    Raises:
+        FluxError: another dtype; elements that are none of the embedding.
     """
 
     def __init__(
@@ -52,7 +56,9 @@ class SchNetPotential:
         device: str = "cpu",
         exact_filters: bool | None = None,
     ) -> None:
-        self.dtype = {"float32": torch.float32, "float64": torch.float64}[dtype]
+        if dtype not in DTYPES:
+            raise FluxError(f"dtype {dtype!r} is neither float32 nor float64")
+        self.dtype = DTYPES[dtype]
         self.device = torch.device(device)
         hard = network.shape.cutoff_function == "hard"
         self.exact_filters = bool(exact_filters) or dtype == "float64" or hard
@@ -60,6 +66,11 @@ class SchNetPotential:
         self.network.requires_grad_(False)
         self.elements = elements
         self._rows = frozenset(range(1, network.shape.max_z))
+        if elements is not None and not (elements and elements <= self._rows):
+            raise FluxError(
+                f"elements are numbers from 1 to {network.shape.max_z - 1}, the rows of "
+                f"the embedding, at least one; not {sorted(elements - self._rows)[:3]}"
+            )
         self.cutoff = network.shape.cutoff
         self.layers = network.shape.interactions
         self.provenance: dict[str, Any] = {

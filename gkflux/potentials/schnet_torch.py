@@ -23,6 +23,8 @@ from gkflux.potentials.base import Books, Evaluation, FluxResult, Statistics
 from gkflux.potentials.flux_parts import (
     books_of,
     check_formulation,
+    check_motion,
+    check_shape,
     convective_flux,
     total,
 )
@@ -93,10 +95,7 @@ class TorchBatch:
     def forces(self, positions: Floats, cells: Floats | None = None) -> Evaluation:
         """See `Batch.forces`."""
         expected = (len(self._systems), self._systems[0].n_atoms, 3)
-        if positions.shape != expected:
-            raise FluxError(
-                f"positions have shape {positions.shape}, this batch is for {expected}"
-            )
+        check_shape("positions", positions, expected)
         self._lists.update(positions, cells)
         self._kept.clear()
         energies, forces, virials = [], [], []
@@ -182,6 +181,7 @@ class TorchBatch:
         """See `Batch.heat_flux`."""
         if not self._kept:
             raise FluxError("heat_flux() uses the features of forces(): call that first")
+        check_motion(velocities, lattice, (len(self._systems), len(self._numbers), 3))
         messages = check_formulation(formulation)
         sites = np.zeros_like(velocities[0]) if lattice is None else np.array(lattice)
         lattice_sites = torch.tensor(sites, device=self._device)

@@ -32,9 +32,12 @@ __all__ = [
     "blend",
     "collect",
     "convolve",
+    "double",
     "nodes",
     "place_edges",
+    "rows",
     "slopes",
+    "tile",
     "values",
 ]
 
@@ -70,6 +73,27 @@ def blend(v0, d0, v1, d1, a0, b0, a1, b1):  # type: ignore[no-untyped-def]
     """W or its derivative, ``(edges, L)``, from nodes and basis."""
     left = a0[:, None] * v0 + b0[:, None] * d0
     return left + (a1[:, None] * v1 + b1[:, None] * d1)
+
+
+@triton.jit
+def tile(interval, place, first, start, n, lanes):  # type: ignore[no-untyped-def]
+    """Some edges of a row: compact places, which of them exist, intervals and t."""
+    here = start + lanes < n
+    k = first + start + lanes
+    i = tl.load(interval + k, mask=here, other=0)
+    return k, here, i, tl.load(place + k, mask=here, other=0.0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def rows(y, index, f, inside, L: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Rows of features, ``(edges, L)``."""
+    return tl.load(y + index[:, None] * L + f, mask=inside, other=0.0)
+
+
+@triton.jit
+def double(values, at, here):  # type: ignore[no-untyped-def]
+    """Numbers of edges, in float64, and 0 where there is no edge."""
+    return tl.load(values + at, mask=here, other=0.0).to(tl.float64)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -159,15 +183,13 @@ def convolve(  # type: ignore[no-untyped-def]
     lanes, f = tl.arange(0, EDGES), tl.arange(0, L)[None, :]
     total = tl.zeros((EDGES, L), tl.float32)
     for start in range(0, n, EDGES):
-        here = start + lanes < n
-        k, inside = first + start + lanes, here[:, None]
-        i = tl.load(interval + k, mask=here, other=0)
-        t = tl.load(place + k, mask=here, other=0.0)
+        k, here, i, t = tile(interval, place, first, start, n, lanes)
+        inside = here[:, None]
         source = tl.load(index + k, mask=here, other=0)
         v0, d0, v1, d1 = nodes(table, i, f, inside, L)
         a0, b0, a1, b1 = values(t)
         w = blend(v0, d0, v1, d1, a0, b0, a1, b1)
-        total += tl.load(y + source[:, None] * L + f, mask=inside, other=0.0) * w
+        total += rows(y, source, f, inside, L) * w
     tl.store(out + c * L + tl.arange(0, L), tl.sum(total, 0))
 
 
@@ -203,16 +225,14 @@ def backward(  # type: ignore[no-untyped-def]
     own = tl.load(bm + c * L + f)
     total = tl.zeros((EDGES, L), tl.float32)
     for start in range(0, n, EDGES):
-        here = start + lanes < n
-        k, inside = first + start + lanes, here[:, None]
-        i = tl.load(interval + k, mask=here, other=0)
-        t = tl.load(place + k, mask=here, other=0.0)
+        k, here, i, t = tile(interval, place, first, start, n, lanes)
+        inside = here[:, None]
         e = tl.load(slot + k, mask=here, other=0)
         source = tl.load(index + k, mask=here, other=0)
         v0, d0, v1, d1 = nodes(table, i, f, inside, L)
         a0, b0, a1, b1 = slopes(t, per_angstrom)
         slope = blend(v0, d0, v1, d1, a0, b0, a1, b1)
-        far = tl.load(y + source[:, None] * L + f, mask=inside, other=0.0)
+        far = rows(y, source, f, inside, L)
         g = tl.sum(own * far * slope, 1)
         if not FRESH:
             g += tl.load(gradient + e, mask=here, other=0.0)
@@ -221,7 +241,7 @@ def backward(  # type: ignore[no-untyped-def]
             a0, b0, a1, b1 = values(t)
             w = blend(v0, d0, v1, d1, a0, b0, a1, b1)
             o = tl.load(end + k, mask=here, other=0)
-            total += tl.load(bm + o[:, None] * L + f, mask=inside, other=0.0) * w
+            total += rows(bm, o, f, inside, L) * w
     if MESSAGES:
         tl.store(by + c * L + tl.arange(0, L), tl.sum(total, 0))
 
@@ -256,15 +276,15 @@ def collect(  # type: ignore[no-untyped-def]
             k = first + start + lanes
             e = tl.load(slot + k, mask=here, other=0)
             back = tl.load(reverse + e, mask=here, other=0)
-            own = tl.load(gradient + e, mask=here, other=0.0).to(tl.float64)
-            both = own + tl.load(gradient + back, mask=here, other=0.0).to(tl.float64)
-            r = tl.load(distance + k, mask=here, other=0.0).to(tl.float64)
-            u = tl.load(unit + 3 * k + a, mask=here, other=0.0).to(tl.float64)
+            own = double(gradient, e, here)
+            both = own + double(gradient, back, here)
+            r = double(distance, k, here)
+            u = double(unit, 3 * k + a, here)
             moment = own * u * r
             force += both * u
-            v0 += moment * tl.load(unit + 3 * k, mask=here, other=0.0).to(tl.float64)
-            v1 += moment * tl.load(unit + 3 * k + 1, mask=here, other=0.0).to(tl.float64)
-            v2 += moment * tl.load(unit + 3 * k + 2, mask=here, other=0.0).to(tl.float64)
+            v0 += moment * double(unit, 3 * k, here)
+            v1 += moment * double(unit, 3 * k + 1, here)
+            v2 += moment * double(unit, 3 * k + 2, here)
         tl.store(forces + 3 * c + a, tl.sum(force, 0))
         tl.store(virials + 9 * c + 3 * a, tl.sum(v0, 0))
         tl.store(virials + 9 * c + 3 * a + 1, tl.sum(v1, 0))

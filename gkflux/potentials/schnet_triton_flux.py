@@ -6,7 +6,15 @@ Arrays are those of `schnet_triton`.
 import triton
 import triton.language as tl
 
-from gkflux.potentials.schnet_triton import blend, nodes, slopes, values
+from gkflux.potentials.schnet_triton import (
+    blend,
+    double,
+    nodes,
+    rows,
+    slopes,
+    tile,
+    values,
+)
 
 __all__ = ["flux", "rates"]
 
@@ -51,16 +59,14 @@ def rates(  # type: ignore[no-untyped-def]
     )
     total = tl.zeros((EDGES, L), tl.float32)
     for start in range(0, n, EDGES):
-        here = start + lanes < n
-        k, inside = first + start + lanes, here[:, None]
-        i = tl.load(interval + k, mask=here, other=0)
-        t = tl.load(place + k, mask=here, other=0.0)
+        k, here, i, t = tile(interval, place, first, start, n, lanes)
+        inside = here[:, None]
         o = tl.load(end + k, mask=here, other=0)
         v0, d0, v1, d1 = nodes(table, i, f, inside, L)
         if not FIRST:
             a0, b0, a1, b1 = values(t)
             w = blend(v0, d0, v1, d1, a0, b0, a1, b1)
-            carried = tl.load(ydot + o[:, None] * L + f, mask=inside, other=0.0) * w
+            carried = rows(ydot, o, f, inside, L) * w
             p = tl.sum(own * carried, 1)
             if not FRESH:
                 p += tl.load(power + k, mask=here, other=0.0)
@@ -68,16 +74,16 @@ def rates(  # type: ignore[no-untyped-def]
             if not LAST:
                 total += carried
         if not LAST:
-            ux = tl.load(unit + 3 * k, mask=here, other=0.0).to(tl.float64)
-            uy = tl.load(unit + 3 * k + 1, mask=here, other=0.0).to(tl.float64)
-            uz = tl.load(unit + 3 * k + 2, mask=here, other=0.0).to(tl.float64)
+            ux = double(unit, 3 * k, here)
+            uy = double(unit, 3 * k + 1, here)
+            uz = double(unit, 3 * k + 2, here)
             rate = ux * (tl.load(velocities + 3 * o) - vx)
             rate += uy * (tl.load(velocities + 3 * o + 1) - vy)
             rate += uz * (tl.load(velocities + 3 * o + 2) - vz)
             a0, b0, a1, b1 = slopes(t, per_angstrom * rate.to(tl.float32))
             change = blend(v0, d0, v1, d1, a0, b0, a1, b1)
             source = tl.load(index + k, mask=here, other=0)
-            total += tl.load(y + source[:, None] * L + f, mask=inside, other=0.0) * change
+            total += rows(y, source, f, inside, L) * change
     if not LAST:
         tl.store(mdot + c * L + tl.arange(0, L), tl.sum(total, 0))
 
@@ -118,13 +124,13 @@ def flux(  # type: ignore[no-untyped-def]
             o = tl.load(end + k, mask=here, other=0)
             speed = tl.zeros((CHUNK,), tl.float64)
             for b in tl.static_range(3):
-                u = tl.load(unit + 3 * k + b, mask=here, other=0.0).to(tl.float64)
+                u = double(unit, 3 * k + b, here)
                 speed += u * tl.load(velocities + 3 * o + b)
-            p = tl.load(gradient + e, mask=here, other=0.0).to(tl.float64) * speed
+            p = double(gradient, e, here) * speed
             if MESSAGES:
-                p += tl.load(power + k, mask=here, other=0.0).to(tl.float64)
-            u = tl.load(unit + 3 * k + a, mask=here, other=0.0).to(tl.float64)
-            r = tl.load(distance + k, mask=here, other=0.0).to(tl.float64)
+                p += double(power, k, here)
+            u = double(unit, 3 * k + a, here)
+            r = double(distance, k, here)
             plain -= u * r * p
             between = tl.load(lattice + 3 * o + a, mask=here, other=0.0) - site
             between += tl.load(vectors + 3 * e + a, mask=here, other=0.0)

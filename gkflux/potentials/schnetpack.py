@@ -36,7 +36,8 @@ from torch import Tensor
 
 from gkflux.errors import FluxError
 from gkflux.potentials.embedding_rows import trained_rows
-from gkflux.potentials.model_file import Model
+from gkflux.potentials.inert import shown
+from gkflux.potentials.model_file import Model, build
 from gkflux.potentials.model_units import Units, in_our_units
 from gkflux.potentials.schnet import Architecture, SchNet
 from gkflux.potentials.schnetpack_modules import Contents
@@ -113,6 +114,8 @@ def model_from(path: str | PathLike[str], contents: Contents, told: Told) -> Mod
             f"{path}: no tensor {error} in the state; this is not a SchNet as SchNetPack "
             "stores it"
         ) from error
+    except FluxError:
+        raise
     except (RuntimeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FluxError(f"{path}: tensors do not fit a SchNet: {reason}") from error
@@ -165,17 +168,18 @@ def _without_prefix(path: str | PathLike[str], state: State) -> dict[str, Tensor
 
 def _cutoff_of_config(path: str | PathLike[str], config: Mapping[str, Any]) -> str | None:
     """Which cutoff function a configuration has; refuses what no tensor would show."""
-    representation = dict(_find(config, "representation") or {})
+    found = _find(config, "representation")
+    representation = found if isinstance(found, Mapping) else {}
     if representation.get("normalize_filter"):
         raise FluxError(f"{path}: normalize_filter is not supported")
     if not config:
         return None
     name = representation.get("cutoff_network", "CosineCutoff")
-    for known in ("cosine", "hard"):
-        if known in str(name).lower():
+    for known in CUTOFFS:
+        if isinstance(name, str) and known in name.lower():
             return known
     raise FluxError(
-        f"{path}: cutoff function {name!r} is not supported, only cosine and hard"
+        f"{path}: cutoff function {shown(name)} is not supported, only cosine and hard"
     )
 
 
@@ -201,9 +205,7 @@ def _network(
         for part in ("weight", "bias"):
             renamed[f"{mine}.{part}"] = state[f"{out}.{k}.{part}"]
     renamed |= _scale(state, shape.max_z)
-    network = SchNet(shape).to(embedding.dtype)
-    network.load_state_dict(renamed)
-    return network
+    return build(path, shape, renamed)
 
 
 def _linear(names: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -271,11 +273,16 @@ def _cutoff(state: State, *, second: bool) -> float:
 
 
 def _find(config: Mapping[str, Any], key: str) -> Any:
-    """Return the first value under this key, at any depth."""
-    if key in config:
-        return config[key]
-    nested = (_find(v, key) for v in config.values() if isinstance(v, Mapping))
-    return next((value for value in nested if value is not None), None)
+    """Return the first value under this key, at any depth; None where there is none."""
+    waiting, met = [config], {id(config)}
+    while waiting:
+        table = waiting.pop()
+        if table.get(key) is not None:
+            return table[key]
+        below = [v for v in table.values() if isinstance(v, Mapping) and id(v) not in met]
+        met |= {id(v) for v in below}
+        waiting += reversed(below)
+    return None
 
 
 def _elements(
@@ -283,7 +290,7 @@ def _elements(
 ) -> tuple[frozenset[int] | None, str]:
     """Atomic numbers that it is trained on, as far as they can be known, and from where."""
     named = _find(config, "elements")
-    if isinstance(named, (list, tuple)) and all(isinstance(z, int) for z in named):
+    if isinstance(named, (list, tuple)) and all(type(z) is int for z in named):
         return frozenset(named), "config"
     found = trained_rows(network.embedding.weight)
     if found is not None:

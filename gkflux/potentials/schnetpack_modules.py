@@ -6,7 +6,8 @@ activation, the cutoff function, or how energies are added up: classes and attri
 `read_module` checks all that changes a number, and gives the state by names.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from gkflux.errors import FluxError
-from gkflux.potentials.torch_files import tensor
-from gkflux.potentials.unpickle import Array, Stub
+from gkflux.potentials.inert import Array, Stub, shown
+from gkflux.potentials.torch_files import tensors
 
 __all__ = ["Contents", "is_module", "read_module"]
 
@@ -29,7 +30,9 @@ WRAPPERS = {
     "OptimizedModule": "_orig_mod",
     "AtomisticTask": "model",
 }
-DEEPEST = 40
+NAME = re.compile(r"[\w-]{1,100}")
+DEEPEST, MOST = 40, 10_000
+"""Modules within each other, and modules, above which a file is refused."""
 
 
 @dataclass
@@ -84,7 +87,7 @@ def read_module(
     Raises:
         FluxError: it is no SchNet, or has a variant that is not known here.
     """
-    parts = dict(_walk(path, root, "", 0))
+    parts = _walk(path, root)
     prefix = _unwrapped(parts)
     parts = {
         name[len(prefix) :]: part for name, part in parts.items() if name.startswith(prefix)
@@ -100,11 +103,13 @@ def read_module(
             f"{path} holds a {representation.kind}, and only SchNet is read from files; "
             "use it through Python, see gkflux/README.md"
         )
-    state = {
-        f"{name}.{key}" if name else key: tensor(value)
-        for name, part in parts.items()
-        for key, value in part.tensors.items()
-    }
+    state = tensors(
+        {
+            f"{name}.{key}" if name else key: value
+            for name, part in parts.items()
+            for key, value in part.tensors.items()
+        }
+    )
     state.update({key: value for key, value in (newest or {}).items() if key in state})
     second = "representation.radial_basis" in parts
     _check_representation(path, parts, second=second)
@@ -115,34 +120,37 @@ def read_module(
     if second:
         _postprocessing(path, parts, output, state)
     version = parts[""].attributes.get("spk_version") if "" in parts else None
-    program = f"SchNetPack {version or ('2' if second else '1')}"
+    if not isinstance(version, str):
+        version = "2" if second else "1"
+    program = f"SchNetPack {version[:20]}"
     return Contents(state, readout, cutoff, program=program)
 
 
-def _walk(
-    path: str | PathLike[str], module: Stub, name: str, depth: int
-) -> Iterator[tuple[str, _Part]]:
-    """All modules below one, by name; a module in two places comes twice."""
-    if depth > DEEPEST:
-        raise FluxError(f"{path}: its modules are nested too deeply; it is damaged")
-    tensors = {
-        str(key): value
-        for group in ("_parameters", "_buffers")
-        for key, value in _mapping(module.state.get(group)).items()
-        if isinstance(value, Array)
-    }
-    children = {
-        str(key): child
-        for key, child in _mapping(module.state.get("_modules")).items()
-        if isinstance(child, Stub) and is_module(child)
-    }
-    yield name, _Part(_kind(module), module.state, tensors, list(children))
-    for key, child in children.items():
-        yield from _walk(path, child, f"{name}.{key}" if name else key, depth + 1)
+def _walk(path: str | PathLike[str], root: Stub) -> Parts:
+    """All modules below one, by name; a module in two places comes twice.
+
+    Raises:
+        FluxError: there are too many, as where a module is below itself.
+    """
+    parts: Parts = {}
+    waiting = [("", root)]
+    while waiting:
+        name, module = waiting.pop()
+        groups = (module.state.get(group) for group in ("_parameters", "_buffers"))
+        found = {k: v for group in groups for k, v in _named(group) if isinstance(v, Array)}
+        below = _named(module.state.get("_modules"))
+        children = [(k, v) for k, v in below if isinstance(v, Stub) and is_module(v)]
+        parts[name] = _Part(_kind(module), module.state, found, [k for k, _ in children])
+        if name.count(".") > DEEPEST or len(parts) + len(waiting) > MOST:
+            raise FluxError(f"{path}: its modules are nested too deeply; it is damaged")
+        waiting += [(f"{name}.{k}" if name else k, v) for k, v in reversed(children)]
+    return parts
 
 
-def _mapping(value: object) -> Mapping[Any, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _named(table: object) -> list[tuple[str, Any]]:
+    """What a table has under names that may be those of modules and tensors."""
+    entries = table.items() if isinstance(table, Mapping) else ()
+    return [(k, v) for k, v in entries if isinstance(k, str) and NAME.fullmatch(k)]
 
 
 def _kind(value: object) -> str:
@@ -314,6 +322,6 @@ def _postprocessing(
                     state[f"postprocessors.0.{buffer}"] = value
         else:
             raise FluxError(
-                f"{path}: postprocessor {part.kind} of {energy!r} is not supported in this "
-                "place"
+                f"{path}: postprocessor {part.kind} of {shown(energy)} is not supported in "
+                "this place"
             )

@@ -117,7 +117,9 @@ class SkinLists:
         # twice the largest is a bound on the two largest, and cheaper
         if 4.0 * square.max() <= allowed**2 and allowed >= 0.0:
             return False
-        two = np.sqrt(np.partition(square, -2)[-2:]).sum() if len(square) > 1 else 0.0
+        if len(square) == 1:  # its images move with it; what is not finite is noticed
+            return not (np.isfinite(square[0]) and allowed >= 0.0)
+        two = np.sqrt(np.partition(square, -2)[-2:]).sum()
         return not two <= allowed * (1.0 - 1e-12)
 
     def _reference(self, r: int) -> tuple[Floats, float]:

@@ -30,28 +30,25 @@ U_i depends on the edges of i alone: no messages, so nothing is gathered, one la
 every formulation of the heat flux is exact.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gkflux.errors import FluxError
-from gkflux.potentials.autograd import AutogradBatch, evaluate
-from gkflux.potentials.base import Batch, Gather, Result, gather
-from gkflux.system import System
+from gkflux.potentials.autograd import Differentiated
+from gkflux.potentials.base import Gather, gather
 
 __all__ = ["StillingerWeber"]
 
-Floats = NDArray[np.float64]
 
 EPSILON = 2.168205
 """eV: 50 kcal/mol, as in the paper; some programs have 2.1683."""
 
 
-class StillingerWeber:
+class StillingerWeber(Differentiated):
     """One element, with a preference for tetrahedra.
 
     Args:
@@ -85,8 +82,10 @@ class StillingerWeber:
         gamma: float = 1.20,
         element: int = 14,
     ) -> None:
-        if min(epsilon, sigma, a) <= 0:
+        if not all(0 < x < np.inf for x in (epsilon, sigma, a)):
             raise FluxError("epsilon, sigma and a of Stillinger-Weber must be positive")
+        if not np.isfinite([A, B, p, q, strength, gamma]).all():
+            raise FluxError("parameters of Stillinger-Weber must be finite")
         self.epsilon, self.sigma, self.a = float(epsilon), float(sigma), float(a)
         self._pair = float(A), float(B), float(p), float(q)
         self.strength, self.gamma = float(strength), float(gamma)
@@ -140,20 +139,3 @@ class StillingerWeber:
         second = (first[:, :, None] * u[:, None, :]).flatten(1)
         terms = torch.cat([torch.stack([f, g, g * g], dim=1), first, second], dim=1)
         return torch.where(inside[:, None], terms, torch.zeros_like(terms))
-
-    def reference_energies(self, numbers: NDArray[np.int64]) -> Floats:
-        """u_s = 0: an atom alone has no energy."""
-        return np.zeros(len(numbers))
-
-    def __call__(
-        self,
-        system: System,
-        velocities: Floats | None = None,
-        compute: Sequence[str] = ("energy", "forces"),
-    ) -> Result:
-        """See `Potential.__call__`."""
-        return evaluate(self, system, velocities, compute)
-
-    def batch(self, systems: Sequence[System], *, skin: float | None = None) -> Batch:
-        """See `Potential.batch`; without a skin, the list is built at every step."""
-        return AutogradBatch(self, systems)

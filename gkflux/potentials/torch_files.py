@@ -14,7 +14,9 @@ The pickle is read by `gkflux.potentials.unpickle`, which runs nothing.
 """
 
 import io
+import pickle
 import zipfile
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,18 @@ import torch
 from torch import Tensor
 
 from gkflux.errors import FluxError
-from gkflux.potentials.unpickle import Array, Kind, Reader, Storage
+from gkflux.potentials.inert import LARGEST, Array, Kind, Storage, shown
+from gkflux.potentials.unpickle import Reader
 
-__all__ = ["is_torch_file", "read_torch", "tensor"]
+__all__ = ["is_torch_file", "read_torch", "reason_of", "tensor", "tensors"]
 
 ZIP = b"PK\x03\x04"
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """A pickle, of protocol 2, of torch's magic number."""
 BIG = "is from a big-endian machine; save it again on another"
 SCRIPT = "is a TorchScript archive, which holds code"
+TOO_LARGE = 2**33
+"""Bytes above which a file is not even read."""
 AGAIN = "save its state_dict and config as plain tensors, {'config': ..., 'state': ...}"
 
 
@@ -44,8 +49,11 @@ def read_torch(path: str | PathLike[str]) -> Any:
     """Read a file of ``torch.save``: plain values, `Array`s for tensors, else `Stub`s.
 
     Raises:
-        FluxError: it is damaged, of another kind, or too old.
+        FluxError: it is damaged, of another kind, too old, or larger than any SchNet.
     """
+    size = Path(path).stat().st_size
+    if size > TOO_LARGE:
+        raise FluxError(f"{path} has {size / 1e9:.0f} GB, more than any SchNet; {AGAIN}")
     data = Path(path).read_bytes()
     if data[257:262] == b"ustar":
         raise FluxError(
@@ -57,13 +65,32 @@ def read_torch(path: str | PathLike[str]) -> Any:
     except FluxError:
         raise
     except Exception as error:  # a pickle can be wrong in any way
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise FluxError(f"{path} is a damaged or truncated torch file: {reason}") from error
+        raise FluxError(
+            f"{path} is a damaged or truncated torch file: {reason_of(error)}"
+        ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, as one printable line."""
+    text = " ".join(str(error).split())[:160]
+    return "".join(filter(str.isprintable, text)) or type(error).__name__
 
 
 def tensor(value: Array) -> Tensor:
     """The numbers of a tensor in a file, on the CPU."""
     return torch.from_numpy(value.numbers())
+
+
+def tensors(named: Mapping[str, Array]) -> dict[str, Tensor]:
+    """The numbers of tensors by name, on the CPU.
+
+    Raises:
+        UnpicklingError: damaged, or together more than `LARGEST` values: many tensors may
+            point into one small storage.
+    """
+    if sum(value.count for value in named.values()) > LARGEST:
+        raise pickle.UnpicklingError(f"tensors of more than {LARGEST} values together")
+    return {name: tensor(value) for name, value in named.items()}
 
 
 def _zip(path: str | PathLike[str], data: bytes) -> Any:
@@ -112,11 +139,12 @@ def _legacy(path: str | PathLike[str], data: bytes) -> Any:
         raise FluxError(f"{path} {BIG}")
     content = Reader(file, persistent).load()
     keys = Reader(file, persistent).load()
+    by_key = {key: storage for (key, _), storage in known.items()}
     for key in keys:
-        (storage,) = (s for (name, _), s in known.items() if name == key)
+        storage = by_key[key]
         count = int.from_bytes(file.read(8), "little")
         if count != storage.count:
-            raise FluxError(f"{path}: storage {key} has {count} values, not as announced")
+            raise ValueError(f"storage {shown(key)} has {count} values, not as announced")
         storage.raw = file.read(storage.n_bytes)
         _check(storage)
     return content

@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gkflux.errors import FluxError
-from gkflux.potentials.autograd import AutogradBatch, evaluate
+from gkflux.potentials.autograd import AutogradBatch, Differentiated
 from gkflux.potentials.base import (
     Batch,
     FluxResult,
     Gather,
     Potential,
-    Result,
     gather,
 )
 from gkflux.potentials.model_file import digest
@@ -43,7 +42,7 @@ ENOUGH = 64
 """Atoms that are looked at: more cost time, and show no more."""
 
 
-class TorchPotential:
+class TorchPotential(Differentiated):
     """A torch module, ready for everything that a `Potential` can do.
 
     Args:
@@ -125,15 +124,6 @@ class TorchPotential:
         """u_s as given, shape ``(n,)``, eV."""
         return np.array([self.references.get(int(z), 0.0) for z in numbers])
 
-    def __call__(
-        self,
-        system: System,
-        velocities: Floats | None = None,
-        compute: Sequence[str] = ("energy", "forces"),
-    ) -> Result:
-        """See `Potential.__call__`."""
-        return evaluate(self, system, velocities, compute)
-
     def batch(self, systems: Sequence[System], *, skin: float | None = None) -> Batch:
         """See `Potential.batch`; without a skin, the list is built at every step."""
         return _Watched(self, systems)
@@ -188,7 +178,7 @@ def check_gathers(potential: Potential, system: System) -> None:
 
     Raises:
         FluxError: it does not balance, there are more layers than it says, or torch cannot
-            differentiate it forwards.
+            differentiate it forwards, or not to finite numbers.
     """
     from gkflux.flux import edge_powers, local_power
 
@@ -196,7 +186,7 @@ def check_gathers(potential: Potential, system: System) -> None:
     v = np.random.default_rng(0).normal(0.0, 0.01, part.positions.shape)
     try:
         powers = edge_powers(potential, part, v)
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise FluxError(
             "the heat flux needs a forward derivative of the model, and torch has none: "
@@ -207,6 +197,11 @@ def check_gathers(potential: Potential, system: System) -> None:
     size = np.abs(powers.energy_rates).max(initial=0) + np.abs(work).max(initial=0)
     wrong = np.abs(powers.imbalance())
     worst = int(wrong.argmax())
+    if not np.isfinite(wrong[worst]):
+        raise FluxError(
+            f"the rate of the energy of atom {worst} is not finite: look for a function "
+            "without a derivative (a norm of a zero vector) in the forward of the model"
+        )
     if wrong[worst] > CLOSED.get(dtype, 1e-4) * size:
         raise FluxError(
             f"the energy of atom {worst} does not balance ({wrong[worst] / size:.1e} of "

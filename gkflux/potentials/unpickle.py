@@ -8,24 +8,31 @@ a name in the file                         becomes
 =========================================  =============================================
 what rebuilds a tensor or a parameter      an `Array`, which only points into its storage
 a kind of storage, a dtype                 its code
-OrderedDict, defaultdict, set, Size ...    a plain dict, set, tuple
+OrderedDict, defaultdict, set, Size ...    a plain dict, set, tuple; a frozenset is a set
 numpy's scalars and arrays of numbers      the same, from their bytes
 **anything else**, os.system as well       a `Stub`: keeps arguments and state, does nothing
 =========================================  =============================================
 
 What such names stand for is made anew for every file, so one file cannot change what the
 next one meets; and each of them has a ``__setstate__`` of ours, so that a pickle sets no
-attribute of anything.
+attribute of anything (`inert`).
+
+Nor can a file of a few bytes take the process down. A key is hashed by a recursion in C
+that nothing stops: tuples in tuples count their values (`NESTED`), and there are no other
+keys that hold something. No text is made of what is no text: the repr of a list that holds
+another one twice, which holds another one twice ... has no end.
 """
 
 import pickle
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import IO, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Kind", "Reader", "Storage", "Stub"]
+from gkflux.potentials.inert import Array, Inert, Kind, Stub, whole
+
+__all__ = ["Reader"]
 
 Persistent = Callable[[Any], Any]
 
@@ -54,76 +61,15 @@ STORAGES = {
     "BoolStorage": "b1",
     "UntypedStorage": "u1",
 }
-LARGEST = 2**31
-"""Values of one tensor above which a file is refused: 8 GB."""
+NESTED = 10_000
+"""Values of tuples in tuples above which a file is refused."""
+NAMES = 10_000
+"""Names above which a file is refused: each becomes a class."""
+LONGEST = 300
+"""Characters of a name above which it is refused."""
 
 
-class Stub:
-    """An object of a class that is not loaded: what it was made from, and its state.
-
-    ``origin``: module and name of the class. ``arguments``, ``keywords``: of its
-    construction. ``state``: attributes by name. ``items``: what it holds as a list.
-    ``entries``: what it holds as a mapping.
-    """
-
-    origin: ClassVar[str] = ""
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
-    state: dict[str, Any]
-    items: list[Any]
-    entries: dict[Hashable, Any]
-
-    def __new__(cls, *arguments: Any, **keywords: Any) -> "Stub":
-        """Keep the arguments."""
-        self = object.__new__(cls)
-        self.arguments, self.keywords = arguments, keywords
-        self.state, self.items, self.entries = {}, [], {}
-        return self
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        pass
-
-    def __call__(self, *arguments: Any, **keywords: Any) -> "Stub":
-        """What a file would get from calling this: one more stub."""
-        return Stub(*arguments, **keywords)
-
-    def __setstate__(self, state: object) -> None:
-        parts = state if isinstance(state, tuple) else (state,)
-        for part in parts:
-            if isinstance(part, dict):
-                self.state.update(part)
-
-    def __setitem__(self, key: Hashable, value: object) -> None:
-        self.entries[key] = value
-
-    def append(self, value: object) -> None:
-        """Keep one item."""
-        self.items.append(value)
-
-    def extend(self, values: Iterable[object]) -> None:
-        """Keep some items."""
-        self.items.extend(values)
-
-
-class _Inert:
-    """Base of what a file meets but must not change."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError(f"a state for {type(self).__name__}")
-
-
-class Kind(_Inert):
-    """A kind of storage, or a dtype: its code, such as "f4"."""
-
-    __slots__ = ("code",)
-
-    def __init__(self, code: str) -> None:
-        self.code = code
-
-
-class _Allowed(_Inert):
+class _Allowed(Inert):
     """A name that a file may call; one object a name and file."""
 
     __slots__ = ("_function",)
@@ -133,68 +79,6 @@ class _Allowed(_Inert):
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         return self._function(*arguments, **keywords)
-
-
-class Storage(_Inert):
-    """The numbers of some tensors, filled in by whoever knows where they are."""
-
-    __slots__ = ("code", "count", "raw")
-
-    def __init__(self, code: str, count: int) -> None:
-        self.code, self.count = code, count
-        self.raw: bytes | None = None
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes that ``raw`` must have."""
-        return self.count * int(self.code[-1])
-
-    def values(self, code: str, order: str = "<") -> NDArray[Any]:
-        """All numbers, read as a dtype."""
-        if self.raw is None:
-            raise pickle.UnpicklingError("a tensor without numbers")
-        if code == "bf2":  # the upper half of a float32
-            halves = np.frombuffer(self.raw, dtype=f"{order}u2").astype("u4")
-            return (halves << 16).view("f4")
-        return np.frombuffer(self.raw, dtype=f"{order}{code}")
-
-
-class Array(_Inert):
-    """A tensor: a view into a `Storage`, checked when its numbers are asked for."""
-
-    __slots__ = ("_code", "_offset", "_size", "_storage", "_stride")
-
-    def __init__(
-        self, storage: Any, offset: Any, size: Any, stride: Any, code: str | None = None
-    ) -> None:
-        if not isinstance(storage, Storage):
-            raise pickle.UnpicklingError("a tensor without storage")
-        self._storage, self._code = storage, code or storage.code
-        self._size, self._stride = _whole(size), _whole(stride)
-        (self._offset,) = _whole((offset,))
-        if len(self._size) != len(self._stride):
-            raise pickle.UnpicklingError("a tensor with sizes and strides that do not fit")
-
-    def numbers(self) -> NDArray[Any]:
-        """The values, in native byte order and memory of their own."""
-        base = self._storage.values(self._code)
-        if int(np.prod(self._size, dtype=object)) > LARGEST:
-            raise pickle.UnpicklingError("a tensor larger than 8 GB")
-        if 0 in self._size:
-            return np.zeros(self._size, dtype=base.dtype)
-        steps = zip(self._size, self._stride, strict=True)
-        if self._offset + sum((n - 1) * step for n, step in steps) >= len(base):
-            raise pickle.UnpicklingError("a tensor that is larger than its storage")
-        strides = tuple(step * base.itemsize for step in self._stride)
-        view = np.lib.stride_tricks.as_strided(base[self._offset :], self._size, strides)
-        return np.array(view, dtype=view.dtype.newbyteorder("="))
-
-
-def _whole(values: Any) -> tuple[int, ...]:
-    found = tuple(values)
-    if len(found) > 16 or not all(type(n) is int and 0 <= n < 2**40 for n in found):
-        raise pickle.UnpicklingError("a tensor whose sizes are no numbers")
-    return found
 
 
 def _rebuild(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Array:
@@ -237,7 +121,13 @@ def _mapping(*arguments: Any) -> _Mapping:
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    return str(text).encode("latin1")
+    return _text(text).encode("latin1")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise pickle.UnpicklingError(f"a {type(value).__name__} in place of a text")
+    return value
 
 
 def _plain_object(kind: Any, *rest: Any) -> Any:
@@ -246,13 +136,13 @@ def _plain_object(kind: Any, *rest: Any) -> Any:
     return kind()
 
 
-class _NumpyType(_Inert):
+class _NumpyType(Inert):
     """A dtype of numpy, of plain numbers only."""
 
     __slots__ = ("_code", "_order")
 
     def __init__(self, code: Any, *rest: Any) -> None:
-        self._code, self._order = str(code), "="
+        self._code, self._order = _text(code), "="
 
     def __setstate__(self, state: object) -> None:
         if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|", "="):
@@ -266,7 +156,7 @@ class _NumpyType(_Inert):
         return np.dtype(self._order + self._code)
 
 
-class _NumpyArray(_Inert):
+class _NumpyArray(Inert):
     """An array of numpy, made from the bytes of its state."""
 
     __slots__ = ("values",)
@@ -279,7 +169,7 @@ class _NumpyArray(_Inert):
             raise pickle.UnpicklingError("a numpy array of an unknown form")
         _, shape, kind, fortran, raw = state
         flat = np.frombuffer(_bytes(raw), dtype=_numpy_type(kind))
-        self.values = flat.reshape(_whole(shape), order="F" if fortran else "C")
+        self.values = flat.reshape(whole(shape), order="F" if fortran else "C")
 
 
 def _scalar(kind: Any, raw: Any) -> Any:
@@ -303,7 +193,7 @@ ALLOWED: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
     "torch._tensor._rebuild_from_type_v2": _of_type,
-    "torch.Size": lambda *sizes: tuple(*sizes),
+    "torch.Size": lambda sizes=(): whole(sizes),
     "collections.OrderedDict": _mapping,
     "collections.defaultdict": _mapping,
     "_codecs.encode": _encode,
@@ -317,9 +207,9 @@ ALLOWED: dict[str, Callable[..., Any]] = {
         for name, replacement in (("scalar", _scalar), ("_reconstruct", _NumpyArray))
     },
     **{
-        f"{module}.{kind.__name__}": kind
+        f"{module}.{name}": replacement
         for module in ("builtins", "__builtin__")
-        for kind in (set, frozenset, complex, slice)
+        for name, replacement in (("set", set), ("frozenset", set), ("complex", complex))
     },
 }
 
@@ -335,15 +225,30 @@ class Reader(pickle._Unpickler):  # noqa: SLF001
         persistent: what a reference to something outside of the pickle stands for.
     """
 
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(
+        pickle._Unpickler.dispatch  # noqa: SLF001
+    )
+    # what it inherits, and typeshed does not tell
+    stack: list[Any]
+    read: Callable[[int], bytes]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+
     def __init__(self, file: IO[bytes], persistent: Persistent) -> None:
         super().__init__(file, encoding="latin1")
         self._persistent = persistent
         self._met: dict[str, Any] = {}
+        # by id; what is weighed is kept, so that no id comes twice
+        self._weights: dict[int, tuple[Any, int]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a name: never what it names."""
         origin = f"{module}.{name}"
         if origin not in self._met:
+            if len(origin) > LONGEST or not origin.isprintable():
+                raise pickle.UnpicklingError("a class whose name is none")
+            if len(self._met) >= NAMES:
+                raise pickle.UnpicklingError(f"more than {NAMES} names")
             self._met[origin] = _stand_in(module, name)
         return self._met[origin]
 
@@ -354,6 +259,39 @@ class Reader(pickle._Unpickler):  # noqa: SLF001
     def get_extension(self, code: int) -> None:
         """Refuse numbers that stand for names which this process has registered."""
         raise pickle.UnpicklingError(f"extension {code}")
+
+    def weigh(self) -> None:
+        """Refuse a tuple, the newest value, that holds too much in tuples."""
+        made = self.stack[-1]
+        known = self._weights
+        inner = [known.get(id(v), (v, len(v)))[1] for v in made if type(v) is tuple]
+        weight = len(made) + sum(inner)
+        if inner and weight > NESTED:
+            raise pickle.UnpicklingError(f"tuples in tuples of more than {NESTED} values")
+        self._weights[id(made)] = made, weight
+
+    def load_bytearray8(self) -> None:
+        """Make one as large as what is there, not as large as the file says."""
+        size = int.from_bytes(self.read(8), "little")
+        self.append(bytearray(self.read(size)))
+
+    def load_frozenset(self) -> None:
+        """A set in place of a frozenset, which could be a key and hold another one."""
+        self.append(set(self.pop_mark()))
+
+
+def _weighed(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    def loaded(reader: Reader) -> None:
+        load(reader)
+        reader.weigh()
+
+    return loaded
+
+
+for _opcode in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    Reader.dispatch[_opcode[0]] = _weighed(Reader.dispatch[_opcode[0]])
+Reader.dispatch[pickle.BYTEARRAY8[0]] = Reader.load_bytearray8
+Reader.dispatch[pickle.FROZENSET[0]] = Reader.load_frozenset
 
 
 def _stand_in(module: str, name: str) -> Any:

@@ -187,6 +187,14 @@ def commits():
         file = build()
         file.commit(lies=lies)
         yield name, file.data, {**good, "torn_bytes": file.size - size}
+    at = build().commit()
+    for name, lies, sums in (
+        ("start-is-own", {"start": at}, {"heads": 0, "payloads": 0}),
+        ("previous-none", {"previous": 0}, {"heads": 1}),
+    ):
+        file = build()
+        file.commit(lies=lies, **sums)
+        yield name, file.data, {**good, "torn_bytes": file.size - size}
     for name, lies in {
         "schema-of-header": {"schema": 64},
         "schema-none": {"schema": 0},

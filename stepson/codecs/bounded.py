@@ -114,8 +114,10 @@ class Bounded:
             raise FormatError(f"a bounded chunk is too short for {exceptions} exceptions")
         _restore(data[: split - head], data[split - head : split], parameters, flat(out))
         indices = np.frombuffer(data, "<u8", exceptions, split)
-        if exceptions and int(indices.max()) >= out.size:
+        if exceptions and int(indices[-1]) >= out.size:
             raise FormatError("an exception of a bounded chunk lies outside of it")
+        if np.any(indices[1:] <= indices[:-1]):
+            raise FormatError("the exceptions of a bounded chunk are not in order")
         values = np.frombuffer(data, dtype, exceptions, split + 8 * exceptions)
         out.reshape(-1)[indices] = values
         return out

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from select import select
 from time import monotonic
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from stepson.closing import Closing
 
 __all__ = ["Batch", "Limits", "ask_once"]
 
@@ -48,7 +49,7 @@ class _Failure(Exception):
     """No answer came: too late, too long."""
 
 
-class _Program:
+class _Program(Closing):
     """A process in a session of its own, so that all it started can be ended with it.
 
     Both streams are read together: a program that fills one of them does not wait for us,
@@ -130,15 +131,8 @@ class _Program:
         text = self._errors.decode(errors="replace")
         return status, "".join(text.strip().splitlines()[-1:]), "Traceback" in text
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End it, and all that it started."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
@@ -179,7 +173,7 @@ def _parse(text: bytes) -> Answer:
     return found if isinstance(found, dict) else {"failed": "printed no JSON object"}
 
 
-class Batch:
+class Batch(Closing):
     """One process for many files: names on its stdin, a line of JSON for each on stdout.
 
     A process that ends, or does not answer in time, fails that case and is started anew.
@@ -199,7 +193,7 @@ class Batch:
         try:
             return _parse(self._line(program, os.fsencode(path) + b"\n"))
         except _Failure as failure:
-            self._stop()
+            self.close()
             return {"failed": str(failure)}
 
     def _running(self) -> _Program:
@@ -234,18 +228,8 @@ class Batch:
         status, message, _ = program.how_it_ended()
         raise _Failure(f"ended with status {status}: {message}")
 
-    def _stop(self) -> None:
+    def close(self) -> None:
+        """End the process; the next question starts another one."""
         program, self._program = self._program, None
         if program is not None:
-            program.__exit__(None, None, None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stop()
+            program.close()

@@ -88,7 +88,7 @@ def _plain_parent(trajectory: Trajectory) -> Answer | None:
     if trajectory.parent is None:
         return None
     items = trajectory.parent.items()
-    return {key: each.hex() if isinstance(each, bytes) else each for key, each in items}
+    return {k: v.hex() if isinstance(v, bytes) else _plain(v) for k, v in items}
 
 
 def _field(trajectory: Trajectory, field: Field, unreadable: list[Answer]) -> Answer:
@@ -167,7 +167,7 @@ def _checkpoint(trajectory: Trajectory, step: int, offset: int) -> Answer:
 
 
 def _plain(value: Any) -> Any:
-    """A tree as JSON."""
+    """A tree as JSON; anything else of msgpack, which `parent` may hold, as text."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -178,9 +178,9 @@ def _plain(value: Any) -> Any:
         return {"array": what}
     if isinstance(value, bytes):
         return {"bytes": value.hex()}
-    if isinstance(value, float) and not isfinite(value):
-        return str(value)
-    return value
+    known = value is None or isinstance(value, (bool, int, float, str))
+    odd = isinstance(value, float) and not isfinite(value)
+    return value if known and not odd else str(value)
 
 
 def _digest(values: Array) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stepson.damage import Damage
-from stepson.errors import DamagedError, FormatError, StepsonError, VersionError
+from stepson.errors import UNREADABLE, DamagedError, FormatError, VersionError
 from stepson.opening import Header, Opened
 from stepson.records import MAGIC_SIZE, RecordType, check_magic
 from stepson.resync import Placed, before, commits_before, sound_transaction
@@ -192,7 +192,7 @@ def _metadata(
     for key in lazy:
         try:
             found[key] = lazy[key]
-        except StepsonError as error:
+        except UNREADABLE as error:
             missing.append(key)
             damages.append(Damage.of(error, field=f"metadata[{key!r}]"))
     return found, tuple(missing)

@@ -49,8 +49,8 @@ class _Late:
             self._sink.sync()
             self._pending = 0
 
-    def forget(self) -> None:
-        self._sink.forget()
+    def forget(self, start: int = 0) -> None:
+        self._sink.forget(start)
 
     def close(self) -> None:
         self._sink.close()

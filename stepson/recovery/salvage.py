@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepson.block import Block, Steps, join_steps
-from stepson.errors import FormatError, StepsonError
+from stepson.errors import UNREADABLE, FormatError
 from stepson.scan import read_record
 from stepson.schema import Cadence, Field, Schema
 from stepson.source import Source
@@ -97,7 +97,7 @@ class Filler:
         try:
             block = self._block(first, end)
             found = None if block is None else block.steps(self._source, cadence)
-        except FormatError:
+        except UNREADABLE:
             return None
         return None if found is None else found[(found >= first) & (found < end)]
 
@@ -112,7 +112,7 @@ class Filler:
             steps = block.steps(self._source, self._schema.cadence_of[name])
             a, b = np.searchsorted(steps, [first, end]).tolist()
             return steps[a:b], block.values(self._source, name, (a, b))
-        except StepsonError:
+        except UNREADABLE:
             return None
 
 
@@ -184,7 +184,7 @@ def _steps(source: Source, block: Block, cadence: int, filler: Filler) -> Steps 
     """Steps of a cadence; where their chunk is damaged, from what else says them."""
     try:
         return block.steps(source, cadence)
-    except FormatError:
+    except UNREADABLE:
         count = block.samples[cadence]
     group = block.schema.cadences[cadence]
     found = filler.steps(cadence, block.first, block.end)

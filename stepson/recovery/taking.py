@@ -2,7 +2,7 @@
 
 from stepson.block import Block
 from stepson.damage import Damage
-from stepson.errors import FormatError
+from stepson.errors import UNREADABLE, FormatError
 from stepson.findings import chunk_damage, hole_damage
 from stepson.index import Entries, IndexRecord
 from stepson.records import RecordType
@@ -81,7 +81,7 @@ class Taker:
             return
         place = record.offset
         bad = bad_chunks(self._source, record)
-        if bad:
+        if bad or not self._has_steps(block):
             self.found.bad[place] = frozenset(bad)
         for number, actual in bad.items():
             info = record.map["chunks"][number]
@@ -91,6 +91,19 @@ class Taker:
         kind, number = "stray" if stray else "block", record.prefix.sequence
         steps = block.first, block.end
         self.found.items.append(Item(place, kind, *steps, certain, block.frames, number))
+
+    def _has_steps(self, block: Block) -> bool:
+        """Whether the steps of a block whose chunks are sound can be had: or it is lost."""
+        try:
+            for cadence in range(len(block.samples)):
+                block.steps(self._source, cadence)
+        except UNREADABLE as error:
+            place, steps = block.record.offset, (block.first, block.end - 1)
+            size = block.record.prefix.length
+            what = f"steps of a block cannot be read: {error}"
+            self.found.damages.append(Damage(what, place, size, None, *steps))
+            return False
+        return True
 
     def _opened(self, record: Record) -> Block | None:
         """A BLOCK or SCALARS; where its map is not valid it is a hole."""

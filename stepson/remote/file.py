@@ -96,7 +96,7 @@ class RemoteFile:
             if data:
                 self._spans.add(Span.of(place, data))
         self._tail = begin
-        self._end, self._doubted = tail, False
+        self._end, self._doubted, self._renewed = tail, False, False
 
     def _end_of(self, first: Reply, last: "Future[Reply]") -> tuple[bytes, int]:
         """The last bytes, and the size of the file."""
@@ -190,7 +190,7 @@ class RemoteFile:
             if self._doubted and self._tail == self._size - len(self._end):
                 for span in list(self._spans.covering(self._tail, self._size)):
                     self._spans.drop(span)
-                end = self._size
+                end, self._renewed = self._size, True
             reach = (self._size - each for each in BACKWARDS)
             further = next((r for r in reach if r < self._tail), self._tail - LARGEST)
             self._tail = max(0, min(offset, further))
@@ -225,15 +225,17 @@ class RemoteFile:
             self._spans.evict(KEPT)
 
     def doubt(self) -> None:
-        """Fetch the end again with the next read that reaches before it."""
+        """Fetch the end again with the next read that reaches before it.
+
+        Not where such a read was made already: then the end is not `confirmed`.
+        """
         self._doubted = True
 
     @property
     def confirmed(self) -> bool:
         """Whether the end was fetched twice since the last look, and came the same."""
         begin = self._size - len(self._end)
-        again = self._doubted and self._tail < begin
-        return again and self.read_at(begin, len(self._end)) == self._end
+        return self._renewed and self.read_at(begin, len(self._end)) == self._end
 
     def look(self) -> None:
         """Fetch both ends anew; what was fetched before is dropped.

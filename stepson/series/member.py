@@ -16,7 +16,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from stepson.errors import ClosedError, FormatError
+from stepson.errors import UNREADABLE, ClosedError, FormatError
 from stepson.index import Column
 from stepson.opening import Header, Opened, Totals, open_named
 from stepson.reader import Reader
@@ -147,9 +147,9 @@ class Known:
             tree = Lazy(opened.source, opened.metadata)
             numbers, timestep = tree.get("numbers"), tree.get("timestep")
             system = {key: self._once(tree[key]) for key in SYSTEM if key in tree}
-        except FormatError:
+        except UNREADABLE:
             return None, None, None
-        if isinstance(numbers, np.ndarray) and numbers.shape == (opened.schema.n_atoms,):
+        if _are_numbers(numbers, opened.schema.n_atoms):
             numbers = self._once(numbers)
         else:
             numbers = None
@@ -163,6 +163,12 @@ class Known:
         found = self._arrays.setdefault(value.tobytes(), value)
         same = found.dtype == value.dtype and found.shape == value.shape
         return found if same else value
+
+
+def _are_numbers(value: Any, n_atoms: int) -> bool:
+    """Whether it can be atomic numbers, one for each atom."""
+    listed = isinstance(value, np.ndarray) and value.shape == (n_atoms,)
+    return listed and value.dtype.kind in "iu"
 
 
 class Shelf:

@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepson.batch import Batch, Waiting
+from stepson.errors import FormatError
 from stepson.index import Column
+from stepson.opening import named
 from stepson.reader import Reader
 from stepson.room import room
 from stepson.schema import Schema
@@ -71,7 +73,8 @@ class Series:
                 counts[i + 1] = [member.frames, *(member.samples[c] for c in places)]
             else:
                 reader, limit = self.reader(i), self.limits[i] or 0
-                counts[i + 1] = [_before(reader, c, limit) for c in (None, *places)]
+                with named(member.where):
+                    counts[i + 1] = [_before(reader, c, limit) for c in (None, *places)]
         return np.cumsum(counts, axis=0)
 
     def _cadence(self, number: int, cadence: int | None) -> int | None:
@@ -224,9 +227,9 @@ def _limits(starts: Sequence[int | None]) -> list[int | None]:
 
 
 def _before(reader: Reader, cadence: int | None, step: int) -> int:
-    """How many samples of a cadence (None: frames) stand before a step."""
+    """How many samples of a cadence (None: frames) stand before a step of the file."""
     unit = reader.unit_of_step(step)
     if unit is None:
-        raise AssertionError
+        raise FormatError("the index ends before the last step that was committed")
     place = Column.FRAMES if cadence is None else Column.SAMPLES + cadence
     return int(unit.before[place]) + int(np.searchsorted(reader.steps(unit, cadence), step))

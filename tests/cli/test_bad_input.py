@@ -107,6 +107,15 @@ def test_structures(
     assert all(word in line for word in words), line
 
 
+def test_more_workers_than_replicas_are_not_started(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would hold half a gigabyte, for nothing."""
+    monkeypatch.setattr("gkflux.dynamics.workers._start", pytest.fail)
+    assert main(["run", str(folder / "run.toml"), "--workers", "9999"]) == 0
+    assert (folder / "out" / "production" / "md.son").exists()
+
+
 def test_a_supercell_of_a_cluster(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "atoms.xyz").write_text("2\n\nAr 0 0 0\nAr 3 0 0\n")
     text = CONFIG.replace("temperature = 80", "temperature = 80\nsupercell = [2, 1, 1]")
@@ -369,6 +378,19 @@ def test_a_volume_can_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str
     other = fluxes(tmp_path / "b.son", cell=None)
     found = kappa(other, tmp_path, capsys, "--volume", "1000")
     assert found == pytest.approx(good, rel=1e-9)
+
+
+def test_a_volume_that_is_not_that_of_the_cell_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be meant, for a layer in vacuum; it may be a wrong unit."""
+    path = fluxes(tmp_path / "a.son")
+    for volume, status in (("1000", "pass"), ("1", "warn")):
+        kappa(path, tmp_path, capsys, "--volume", volume)
+        checks = json.loads((tmp_path / "gk.json").read_text())["checks"]
+        (found,) = (c for c in checks if c["name"] == "temperature and volume")
+        assert found["status"] == status
+    assert "the cell of the files has 1000.0" in found["message"]
 
 
 def test_foreign_metadata_is_no_error(

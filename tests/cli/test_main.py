@@ -87,6 +87,8 @@ def raising(kind: str) -> None:
         "ours": SchemaError("positions have 3 atoms, expected 4; give all of them"),
         "damaged": DamagedError("a chunk", offset=64, field="energy", steps=(1, 2)),
         "full": OSError(errno.ENOSPC, "x", "md.son"),
+        "in the way": NotADirectoryError(errno.ENOTDIR, "x", "out/warm"),
+        "memory": MemoryError("Unable to allocate 7 TiB"),
         "denied": PermissionError(errno.EACCES, "x", "out"),
         "missing": ModuleNotFoundError("no", name="torch.nn"),
         "stopped": KeyboardInterrupt(),
@@ -109,6 +111,8 @@ def _raising(monkeypatch: pytest.MonkeyPatch) -> None:
         ("full", ["md.son: no space left on device", "free some space"]),
         ("denied", ["out: permission denied", "-o"]),
         ("missing", ["torch", "pip install 'stepson[md]'"]),
+        ("in the way", ["out/warm: not a directory", "-o"]),
+        ("memory", ["out of memory: Unable to allocate 7 TiB;", "fewer atoms"]),
     ],
 )
 def test_errors_that_a_user_can_cause_are_one_line(

@@ -180,6 +180,19 @@ def test_the_demonstration(tmp_path: Path) -> None:
     assert (tmp_path / "demo" / "report.html").exists()
 
 
+def test_a_demonstration_that_somebody_kills_says_how_it_goes_on(tmp_path: Path) -> None:
+    """As the kernel does when memory runs out: that was not on purpose."""
+    words = [sys.executable, "-m", "stepson_cli.main", "demo", "-o", str(tmp_path / "demo")]
+    demo = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children")
+    while not (child := children.read_text().split()):
+        time.sleep(0.01)
+    os.kill(int(child[0]), signal.SIGKILL)
+    said = "".join(demo.communicate()[1].decode().split())  # a path may be wrapped
+    assert demo.returncode == 128 + signal.SIGKILL
+    assert f"goesonwith:stepsondemoargon-o{tmp_path}/demo" in said
+
+
 def test_a_demonstration_never_overwrites_other_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

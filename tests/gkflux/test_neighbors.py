@@ -70,3 +70,14 @@ def test_no_atom_and_one_atom() -> None:
 def test_positions_that_are_not_finite_are_refused() -> None:
     with pytest.raises(FluxError, match="not finite"):
         neighbor_list([[0, 0, np.inf]], None, False, 3.0)
+
+
+@pytest.mark.parametrize("cutoff", [0.0, -1.0, np.nan, np.inf])
+def test_a_cutoff_that_is_no_length_is_refused(cutoff: float) -> None:
+    with pytest.raises(FluxError, match="is not a length"):
+        neighbor_list(np.zeros((1, 3)), np.eye(3), True, cutoff)
+
+
+def test_a_cell_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(FluxError, match="cell holds values that are not finite"):
+        neighbor_list(np.zeros((1, 3)), np.eye(3) * np.nan, True, 1.0)

@@ -76,6 +76,10 @@ def test_what_is_refused() -> None:
         device_neighbor_list(torch.tensor([[0.0, np.nan, 0.0]]).double(), None, NONE, 3.0)
     with pytest.raises(FluxError, match="cell and cutoff are in Å"):
         device_neighbor_list(torch.zeros(1, 3).double(), np.eye(3) * 0.01, ALL, 5.0)
+    with pytest.raises(FluxError, match="cell holds values that are not finite"):
+        device_neighbor_list(torch.zeros(1, 3).double(), np.eye(3) * np.nan, ALL, 5.0)
+    with pytest.raises(FluxError, match="cutoff nan is not a length"):
+        device_neighbor_list(torch.zeros(1, 3).double(), np.eye(3), ALL, np.nan)
     far = torch.tensor([[0.0, 0.0, 0.0], [1e8, 0.0, 0.0]]).double()
     with pytest.raises(FluxError, match="has an atom been lost"):
         device_neighbor_list(far, np.eye(3) * 4, ALL, 4.5)

@@ -48,6 +48,13 @@ def test_repeat_agrees_with_ase() -> None:
     assert ours.velocities == pytest.approx(theirs.get_velocities() * fs)
 
 
+@pytest.mark.parametrize("times", [0, [1, 2], 1.5, True, [[1], [2, 3]], 100_000])
+def test_a_supercell_that_cannot_be(times: object) -> None:
+    system = System(positions=TWO, numbers=ZRO, cell=np.eye(3) * 4)
+    with pytest.raises(FluxError, match="repeat"):
+        system.repeat(times)  # type: ignore[arg-type]
+
+
 def test_ase_and_back_keeps_velocities_in_angstrom_per_fs() -> None:
     system = System(positions=TWO, numbers=ZRO, velocities=[[0.01, 0, 0], [0, 0.02, 0]])
     again = System.from_ase(system.to_ase())
@@ -80,6 +87,13 @@ def test_read_takes_any_file_of_ase(tmp_path: Path) -> None:
         ({"cell": np.diag([4.0, 4.0, 0.0])}, "no lattice vector"),
         ({"cell": np.ones((3, 3))}, "linearly dependent"),
         ({"numbers": [0, 8]}, "atomic numbers"),
+        ({"numbers": [[1], [2, 3]]}, "atomic numbers"),
+        ({"positions": [[1], [2, 3]]}, "positions must be real numbers"),
+        ({"cell": [[1], [2, 3]]}, "cell must be real numbers"),
+        ({"cell": np.eye(3) * np.nan}, "cell holds values that are not finite"),
+        ({"pbc": [True, False]}, "three of them"),
+        ({"pbc": "no"}, "three of them"),
+        ({"pbc": [[True], [True, False]]}, "three of them"),
     ],
 )
 def test_nonsense_is_refused(change: dict[str, object], message: str) -> None:

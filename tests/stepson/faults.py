@@ -61,6 +61,8 @@ class FaultySink:
     platter: bytes = b""
     fault: Fault | None = None
     events: list[Event] = field(default_factory=list)
+    dirty: bytes = b""
+    """Written since the last sync."""
     calls: int = 0
     failed: bool = False
     abused: bool = False
@@ -76,8 +78,9 @@ class FaultySink:
     def close(self) -> None:
         pass
 
-    def forget(self) -> None:
-        self.cache = self.platter
+    def forget(self, start: int = 0) -> None:
+        kept = self.cache[: min(start, len(self.platter))]
+        self.cache = kept + self.platter[start:] + self.dirty
 
     def write(self, parts: Sequence[Buffer]) -> None:
         data = b"".join(parts)
@@ -91,9 +94,9 @@ class FaultySink:
     def sync(self) -> None:
         if self._fails():
             new = self.cache[len(self.platter) :]
-            self.platter = lose(self.platter, new, self.rng)
+            self.platter, self.dirty = lose(self.platter, new, self.rng), b""
             raise OSError(errno.EIO, "fault")
-        self.platter = self.cache
+        self.platter, self.dirty = self.platter + self.dirty, b""
         self.events.append(Event("sync"))
 
     def acknowledge(self) -> None:
@@ -102,6 +105,7 @@ class FaultySink:
 
     def _append(self, data: bytes) -> None:
         self.cache += data
+        self.dirty += data
         self.events.append(Event("write", data))
 
     def _fails(self) -> bool:

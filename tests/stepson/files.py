@@ -33,7 +33,7 @@ class Memory(Bytes):
     def sync(self) -> None:
         self.syncs += 1
 
-    def forget(self) -> None:
+    def forget(self, start: int = 0) -> None:
         pass
 
 

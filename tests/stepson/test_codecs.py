@@ -429,6 +429,25 @@ def test_hostile_parameters_are_format_errors(name: str) -> None:
             assert type(value) is type(encoded.parameters[key])
 
 
+@pytest.mark.parametrize("places", [[2, 0], [1, 1], [0, 3]])
+def test_exceptions_out_of_order_or_place_are_refused(places: list[int]) -> None:
+    """The last one of a place would win, or the first, as the reader happens to go."""
+    values = np.array([[1.0, np.nan, np.inf]], "f4")
+    encoded = codec_named("bounded").encode(
+        values,
+        {**CODER, "taps": [], "layout": "frames"},
+        precision=1e-3,
+        verify=True,
+    )
+    assert encoded.parameters["exceptions"] == 2
+    data = bytearray(encoded.data)
+    data[-24:-8] = np.array(places, "<u8").tobytes()
+    with pytest.raises(FormatError, match="exception"):
+        codec_named("bounded").decode(
+            memoryview(data), encoded.parameters, dtype=values.dtype, shape=values.shape
+        )
+
+
 def test_header_is_checked_before_the_library_sees_it() -> None:
     words = np.arange(1000, dtype="<u4")
     good = compress(words, coder="zstd", filter_name="shuffle", level=1, verify=True)

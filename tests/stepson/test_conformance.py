@@ -12,12 +12,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 
 import stepson
 from spec import make_release, make_vectors
+from spec.generator.file import File
+from spec.generator.records import field as field_map
 from stepson.conformance import __main__ as runner
+from stepson.conformance import reading
 from stepson.conformance.compare import judge
 from stepson.conformance.process import Batch, Limits
 from stepson.conformance.reading import describe
@@ -580,6 +584,24 @@ def test_read_prints_one_line_where_it_refuses(capsys: pytest.CaptureFixture[str
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1
     assert runner.main(["--read", "/nowhere/x.son"]) == 1
+
+
+@pytest.mark.parametrize(
+    "odd", [float("nan"), [b"1"], msgpack.ExtType(5, b"1"), msgpack.Timestamp(1)]
+)
+def test_any_parent_is_json(
+    odd: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generated: Any = File
+    energy: Any = field_map
+    file = generated.created(
+        energy("e"), header={"parent": {"uuid": b"1" * 16, "odd": odd}}
+    )
+    path = tmp_path / "md.son"
+    path.write_bytes(file.data)
+    assert reading.main([str(path)]) == 0
+    parent = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["parent"]
+    assert parent["uuid"] == "31" * 16
 
 
 def test_runner_without_a_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

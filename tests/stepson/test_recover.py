@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import stepson
+from spec.generator.file import File
+from spec.generator.records import field as field_map
 from stepson.errors import (
     DamagedError,
     FormatError,
@@ -658,3 +660,64 @@ def test_a_commit_and_what_follows_it(truth: Truth, tmp_path: Path) -> None:
             missing = check(truth, done, traj)
             if after.prefix.type != RecordType.BLOCK and not done.torn_bytes:
                 assert not any(missing.values()), after.offset
+
+
+def later(values: Any) -> Any:
+    """A codec of a later version."""
+    return "x-later", {}, values.tobytes(), values
+
+
+def of_another(second: Any = None, change: Any = None, scalars: Any = None) -> bytes:
+    """Three blocks by another program; `second` and `change` are of the middle one."""
+    generated: Any = File
+    told: Any = field_map
+    fields = told("x", shape=["atom", 2]), told("e"), told("note", every=None)
+    file = generated.created(*fields)
+    for i in range(3):
+        steps, notes = np.arange(6 * i, 6 * i + 6), np.arange(6 * i, 6 * i + 6, 2)
+        x, e = np.zeros((6, 2, 2)), steps / 3
+        samples = {"x": (steps, x), "e": (steps, e), "note": (notes, notes / 1)}
+        more = {"change": change} if change and i == 1 else {}
+        file.block(samples, None, second if i == 1 else None, **more)
+        file.commit()
+    if scalars:
+        file.index(0, file.scalars(scalars))
+        file.commit()
+        file.footer()
+    return bytes(file.data)
+
+
+@pytest.mark.parametrize(
+    ("lie", "lost"),
+    [
+        ({"second": {"steps_chunk": {1: later}}}, {"note"}),
+        ({"change": lambda m: {**m, "runs": [[[6, 0, 6]], m["runs"][1]]}}, set()),
+        ({"change": lambda m: {**m, "runs": [m["runs"][0], [[6, 0, 3]]]}}, {"note"}),
+    ],
+)
+def test_steps_that_cannot_be_read_are_told(
+    tmp_path: Path, lie: dict[str, Any], lost: set[str]
+) -> None:
+    """Those of a regular field follow from the frames; others are lost, and it is said."""
+    path = tmp_path / "md.son"
+    path.write_bytes(of_another(**lie))
+    result = recover(path, tmp_path / "new.son")
+    assert {name for name, spans in result.lost.items() if spans} == lost
+    assert result.complete == (not lost)
+    assert result.samples == {"x": 18, "e": 18, "note": 6 if lost else 9}
+    assert result.damages
+
+
+def test_a_copy_of_a_codec_that_is_not_known_hides_nothing(tmp_path: Path) -> None:
+    def change(content: Any) -> Any:
+        chunks = [{**each, "codec": "x-later"} for each in content["chunks"]]
+        return {**content, "chunks": chunks}
+
+    path = tmp_path / "md.son"
+    path.write_bytes(of_another(scalars=change))
+    with pytest.warns(stepson.DamageWarning, match="the blocks are read instead"):
+        energy = stepson.open(path)["e"][:]
+    assert np.array_equal(energy, np.arange(18) / 3)
+    with pytest.warns(stepson.DamageWarning):
+        streamed = [e for each in stepson.open(path).stream("e") for e in each["e"]]
+    assert np.array_equal(streamed, energy)

@@ -29,7 +29,7 @@ from stepson import (
     WriterError,
 )
 from stepson.errors import StepsonError
-from stepson.opening import Header
+from stepson.opening import Header, open_source
 from stepson.recovery.recover import Recovery
 from stepson.remote import file as remote_file
 from stepson.remote.file import EXPECTED, KEPT, RemoteFile
@@ -293,7 +293,7 @@ def test_ends_broken_on_their_way(server: Files, content: bytes, faults: list[st
 def test_a_broken_end_behind_a_large_block(server: Files) -> None:
     """The COMMIT before the last block lies further back than the end that is fetched.
 
-    Which byte breaks depends on the bytes, so does what is found of the end: many files.
+    Either end may be the one that is asked for first: many files.
     """
     for _ in range(30):
         content = build(n_atoms=MANY)
@@ -302,6 +302,52 @@ def test_a_broken_end_behind_a_large_block(server: Files) -> None:
         with stepson.open(server.url + "md.son") as traj:
             assert (traj.size, traj.torn_bytes) == (len(content), 0)
             assert traj.sealed
+
+
+def test_a_file_that_is_replaced_while_it_is_read(server: Files) -> None:
+    """Blocks of a replica stand at the same places, and their checksums are right."""
+    other = build(n_atoms=MANY)
+    assert (len(other), other[5000:9000]) == (len(MIDDLE), MIDDLE[5000:9000])
+    server.content["/md.son"] = MIDDLE
+    with stepson.open(server.url + "md.son") as traj:
+        assert len(traj) == len(steps_of(BLOCKS))
+        server.content["/md.son"] = other
+        with pytest.raises(RemoteError, match="another file has taken its place"):
+            traj["positions"][:]
+
+
+def test_a_message_of_several_lines_is_one() -> None:
+    error = RemoteError("http://a", "400, message:\n  cannot be decoded", offset=3)
+    assert str(error) == "http://a: 400, message: cannot be decoded (at byte 3)"
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_broken_transaction_before_a_torn_end(server: Files, before: int) -> None:
+    """That the end came twice the same says nothing of the transaction in front of it."""
+    sink, size = Memory(), 200_000
+    numbers = {"numbers": np.full(size, 18)}
+    field = stepson.Field("positions", "float32", ("atom", 3), "Å", codec="raw")
+    header, schema = Header(uuid4().bytes, "", "tests"), Schema((field,), size)
+    options: Any = {"commit": "manual", "threaded": False}
+    writer = start(sink, Path("md.son"), header, schema, numbers, **options)
+    for step in range(before + 1):
+        writer.append(step, positions=np.zeros((size, 3), "f4"))
+        writer.commit()
+    server.content["/md.son"] = sink.data + np.random.default_rng(0).bytes(400_000)
+    for place in range(5):
+        server.faults = [""] * place + ["garbled"]
+        with warnings.catch_warnings():  # the first look may tell of damage
+            warnings.simplefilter("ignore", stepson.DamageWarning)
+            with stepson.open(server.url + "md.son") as traj:
+                assert (len(traj), traj.torn_bytes) == (before + 1, 400_000)
+
+
+def test_requests_of_following_behind_a_torn_tail(server: Files) -> None:
+    """A look at a run in progress costs what opening its file does."""
+    server.content["/md.son"] = OPEN + np.random.default_rng(0).bytes(10**6)
+    with stepson.open(server.url + "md.son", follow=True) as following:
+        assert len(server.asked) <= 4
+        assert following.trajectory.torn_bytes == 10**6
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -733,6 +779,37 @@ def test_a_start_broken_on_its_way_is_no_other_file() -> None:
     transport.data = build()
     with pytest.raises(RemoteError, match="another file has taken its place"):
         file.look()
+
+
+class Breaking(Plain):
+    """One byte of the first answer from the end is another one."""
+
+    def __init__(self, data: bytes, place: int) -> None:
+        super().__init__(data)
+        self.place: int | None = place
+
+    def fetch(self, start: int, length: int) -> Reply:
+        found = super().fetch(start, length)
+        if start >= 0 or self.place is None:
+            return found
+        data = bytearray(found.data)
+        data[-self.place] ^= 1
+        self.place = None
+        return found._replace(data=bytes(data))
+
+
+@pytest.mark.parametrize("place", [10, 250, 300, 1000, 250_000])
+@pytest.mark.parametrize("expected", [2**16, 2**19, EXPECTED])
+def test_one_byte_of_the_end_broken_on_its_way(
+    place: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much of the last transaction was fetched when it turns out not to verify."""
+    monkeypatch.setattr(remote_file, "EXPECTED", expected)
+    data = build([range(20), range(20, 420)], seal=False, n_atoms=MANY)
+    transport = Breaking(data, place)
+    found = open_source(RemoteFile(transport))
+    assert transport.place is None
+    assert (found.torn_bytes, found.tail.commit.frames) == (0, 210)
 
 
 NOISE = np.random.default_rng(0).bytes(20_000)

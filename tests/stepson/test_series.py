@@ -17,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stepson
+from spec.generator.file import File
+from spec.generator.records import field as field_map
 from stepson import Field, FormatError, SchemaError, SeriesWarning, TornError, Trajectory
 from stepson.errors import StepsonError
 from stepson.opening import Header
@@ -29,6 +31,8 @@ from tests.stepson.files import FIELDS, check_content, create, flipped, frame
 Array = np.ndarray[Any, Any]
 NAMES = ("positions", "energy", "note")
 ATOMS = 3
+GENERATED: Any = File
+FIELD_MAP: Any = field_map
 
 
 @dataclass
@@ -973,6 +977,52 @@ def test_damaged_metadata_hides_no_frames(tmp_path: Path) -> None:
     path.write_bytes(flipped(path.read_bytes(), place))
     traj = joined(tmp_path, "a", "b")
     assert traj["energy"][:].tolist() == [float(step) for step in even(0, 40)]
+
+
+def foreign(numbers: Any, codec: str = "raw", uuid: bytes = b"a" * 16) -> Any:
+    """A file of another program, its last COMMIT not written yet."""
+
+    class Foreign(GENERATED):  # type: ignore[misc]
+        @staticmethod
+        def tree_codec(values: Any) -> Any:
+            return codec, {}, values.tobytes(), values
+
+    file = Foreign.created(
+        FIELD_MAP("energy"), metadata={"numbers": np.array(numbers)}, uuid=uuid
+    )
+    file.block({"energy": (np.arange(6), np.arange(6.0))})
+    return file
+
+
+@pytest.mark.parametrize(
+    ("numbers", "codec"),
+    [([18, 18], "x-later"), ([1.5, 2.5], "raw"), ([[18], [18]], "raw")],
+)
+def test_metadata_of_others_hide_no_frames(
+    tmp_path: Path, numbers: Any, codec: str
+) -> None:
+    """A codec of a later version; numbers that are none."""
+    for name, uuid in (("a", b"a" * 16), ("b", b"b" * 16)):
+        file = foreign(numbers, codec, uuid)
+        file.commit()
+        (tmp_path / f"{name}.son").write_bytes(file.data)
+    runs = stepson.open_many(tmp_path)
+    assert [len(run) for run in runs] == [6, 6]
+    assert "2 runs, 12 frames" in str(runs)
+
+
+def test_a_parent_whose_last_commit_lies(tmp_path: Path) -> None:
+    """It says that steps were recorded to which its index does not lead."""
+    a = foreign([14, 8])
+    a.commit(lies={"end": 100})
+    (tmp_path / "a.son").write_bytes(a.data)
+    parent = {"uuid": (b"a" * 16).hex(), "digest": "0" * 64, "step": 50}
+    b = GENERATED.created(FIELD_MAP("energy"), header={"parent": parent})
+    b.block({"energy": (np.arange(51, 57), np.arange(6.0))})
+    b.commit()
+    (tmp_path / "b.son").write_bytes(b.data)
+    with pytest.raises(FormatError, match=r"a\.son: the index ends before the last step"):
+        stepson.open([tmp_path / "a.son", tmp_path / "b.son"])
 
 
 COUNTED = """

@@ -1,12 +1,15 @@
 """Verification lists facts, goes on behind a break, and tells copies from data."""
 
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from crc32c import crc32c
 
 import stepson
 from stepson.errors import DamageWarning, FormatError
@@ -210,6 +213,66 @@ def test_a_table_that_lies_behind_right_checksums(data: bytes) -> None:
     with pytest.warns(DamageWarning):
         result = found(bytes(lying), deep=True)
     assert table.offset in {each.offset for each in result.damages}
+
+
+def lying_end(data: bytes, **lies: Any) -> bytes:
+    """A file that ends with its first COMMIT but four, which says something else."""
+    place = of_kind(data, RecordType.COMMIT)[3].offset
+    uuid = Trajectory(Bytes(data)).opened.header.uuid
+    commit = Commit.unpack(data[place : place + 256], place, uuid)
+    return data[:place] + replace(commit, **lies).pack()
+
+
+@pytest.mark.parametrize(
+    "lies",
+    [
+        {"frames": 25},
+        {"end_step": 55, "first_step": 55},
+        {"end_step": 100},
+        {"previous": 0},
+    ],
+)
+def test_a_commit_that_lies_behind_right_checksums(
+    data: bytes, lies: dict[str, int]
+) -> None:
+    """Its frames and steps are those of the index; the first one is the first."""
+    assert found(lying_end(data), deep=True).ok
+    lying = lying_end(data, **lies)
+    (damage,) = found(lying, deep=True).damages
+    assert damage.offset == len(lying) - 256
+
+
+@pytest.mark.parametrize("column", ["first", "end"])
+@pytest.mark.parametrize("change", [[1, 0], [-1, 1], [0, 1], [0, -1]])
+def test_entries_that_lie_about_steps(data: bytes, column: str, change: list[int]) -> None:
+    """They are an error where they are used: no step is silently missing."""
+    end = lying_end(data)
+    table = of_kind(end, RecordType.TABLE)[-1]
+    entries = dict(table.map["entries"])
+    told = entries[column]
+    entries[column] = [told[0] + change[0], told[1] + change[1], *told[2:]]
+    packed = pack_map({**table.map, "entries": entries}, "TABLE")
+    head = pack_head(RecordType.TABLE, packed, 0, table.prefix.sequence)
+    assert len(head) <= table.prefix.length
+    lying = end[: table.offset] + head.ljust(table.prefix.length, b"\0") + end[table.end :]
+    heads = 0
+    for record in records(lying):
+        if record.offset >= len(lying) - 256:
+            break
+        kind = record.prefix.type
+        heads = 0 if kind == RecordType.COMMIT else crc32c(record.head, heads)
+    commit = Trajectory(Bytes(end)).opened.tail.commit
+    lying = lying[:-256] + replace(commit, heads_crc=heads).pack()
+    traj = Trajectory(Bytes(lying))
+    right = Trajectory(Bytes(end)).steps[:].tolist()
+    for read in (
+        lambda: traj.steps[:].tolist(),
+        lambda: [step for each in traj.stream("energy") for step in each.steps["energy"]],
+        lambda: [traj.at_step(step).step for step in right],
+    ):
+        with suppress(FormatError):
+            assert read() == right
+    assert not found(lying, deep=True).ok
 
 
 def test_a_copy_of_a_commit_in_the_tail_is_no_loss(data: bytes) -> None:

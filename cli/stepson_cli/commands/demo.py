@@ -28,6 +28,7 @@ KILL_AFTER = 0.4  # of the production: saved at least so far when the process is
 LOOK_EVERY = 0.25  # s
 SHOW_CURSOR = "\x1b[?25h"
 SIGNALLED = 128  # exit statuses above it: stopped by a signal
+KILLED = -1  # in place of an exit status: killed by us, on purpose
 
 
 @click.command(
@@ -120,7 +121,7 @@ def _simulate(demo: "Demo", config: Path, terminal: Terminal) -> int:
         terminal, "Molecular dynamics: thermalise, then four replicas with their heat flux"
     )
     status = _stepson(words, terminal, kill_when=due)
-    if status != -signal.SIGKILL:
+    if status != KILLED:
         return status
     _heading(terminal, "That was SIGKILL, sent on purpose. The same command goes on")
     saved, steps = count(saved_step(watched)), count(stage.steps)
@@ -167,7 +168,7 @@ def _stepson(
     """Run a command of ours on this terminal, and kill it when a condition is met.
 
     Returns:
-        its exit status, negative after a signal.
+        its exit status as shells have it, or KILLED.
     """
     from rich.text import Text
 
@@ -189,17 +190,24 @@ def _wait(
     kill_when: Callable[[], bool] | None,
 ) -> int:
     if kill_when is None:
-        return child.wait()
+        return _status(child.wait(), terminal)
     while child.poll() is None:
         if kill_when():
             time.sleep(4 * LOOK_EVERY)  # some steps more, which the crash will cost
             child.kill()
-            child.wait()
-            if terminal.live:
-                terminal.err.file.write(SHOW_CURSOR)
-            break
+            status = _status(child.wait(), terminal)
+            return KILLED if child.returncode == -signal.SIGKILL else status
         time.sleep(LOOK_EVERY)
-    return child.returncode
+    return _status(child.returncode, terminal)
+
+
+def _status(returned: int, terminal: Terminal) -> int:
+    """The exit status as shells have it; a terminal that a killed child left is mended."""
+    if returned >= 0:
+        return returned
+    if terminal.live:
+        terminal.err.file.write(SHOW_CURSOR)
+    return SIGNALLED - returned
 
 
 def _heading(terminal: Terminal, text: str) -> None:

@@ -62,7 +62,7 @@ SHOW_CURSOR = b"\x1b[?25h\n"
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Share the replicas of each stage among N processes.",
+    help="Share the replicas of each stage among N processes, at most one for each.",
 )
 @click.option(
     "--scheduler",

@@ -5,13 +5,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 
 import gkflux
 import stepson
 from gkflux.dynamics.cell_guards import CellError, Escapes, LostAtomError
-from gkflux.dynamics.guards import Drift, DriftError, Hops, UnstableError, check_motion
+from gkflux.dynamics.drift import Drift, DriftError
+from gkflux.dynamics.guards import Hops, UnstableError, check_motion
 from gkflux.dynamics.progress import Progress
 from gkflux.dynamics.state import Floats, State
 from gkflux.errors import FluxError
@@ -25,9 +27,11 @@ from tests.gkflux.dynamics.harmonic import SITES, HarmonicBatch, oscillators
 from tests.gkflux.dynamics.runs import TWO_STAGES, Counting, perform
 
 
-def drift_of(kelvin_per_ns: float, noise: float, steps: int, seed: int = 0) -> Drift:
+def drift_of(
+    kelvin_per_ns: float, noise: float, steps: int, seed: int = 0, length: int = 500_000
+) -> Drift:
     """Feed a line of this slope and noise (K), one replica of 10 atoms, 2 fs a step."""
-    drift = Drift(replicas=2, n_atoms=10, timestep=2.0, steps=500_000, target=300)
+    drift = Drift(replicas=2, n_atoms=10, timestep=2.0, steps=length, target=300)
     rng, unit = np.random.default_rng(seed), 30 * BOLTZMANN
     for step in range(0, steps + 1, 10):
         value = kelvin_per_ns * step * 2e-6 + noise * rng.normal()
@@ -102,6 +106,17 @@ def test_a_drift_is_warned_of_once_and_stops_the_run_when_large() -> None:
     assert caught.value.change == pytest.approx(-100, rel=0.01)
 
 
+def test_a_slope_is_not_extrapolated_to_thousands_of_times_what_was_seen() -> None:
+    """A stage of 100 ns: 12 ps tell of 1.2 ns; the same slope stops it after 1 ns."""
+    stage = 50_000_000
+    assert drift_of(1.0, 1e-4, 6000, length=stage).judge(6000) is None
+    warning = drift_of(10.0, 1e-4, 6000, length=stage).judge(6000)
+    assert warning is not None
+    assert "+12.0 ± 0.0 K over 1.2 ns, more than 2%" in warning
+    with pytest.raises(DriftError, match=r"by \+100 K over this stage"):
+        drift_of(1.0, 1e-4, 500_000, length=stage).judge(500_000)
+
+
 def test_a_small_or_uncertain_drift_is_no_drift() -> None:
     assert drift_of(4.0, 0.01, 6000).judge(6000) is None
     noisy = drift_of(10.0, 4.0, 6000)
@@ -140,7 +155,9 @@ def test_many_slow_atoms_are_no_lost_atom() -> None:
     check_motion(state, longest=2.0, timestep=1.0)
 
 
-def freed(folder: Path, stop_at: int = 0) -> list[str]:
+def freed(
+    folder: Path, stop_at: int = 0, fail_at: int = 0, text: str = TWO_STAGES
+) -> list[str]:
     """Run free atoms at 300 K, perhaps until so many force calls; return what was said.
 
     Limits are half the 2 Å to a neighbour.
@@ -152,10 +169,12 @@ def freed(folder: Path, stop_at: int = 0) -> list[str]:
         calls += 1
         if calls == stop_at:
             stop.set()
+        if calls == fail_at:
+            free.running.springs[:] = np.nan
 
     free, lattice = Counting(each), oscillators().positions
     free.springs, free.quartic = free.springs * 1e-9, 0.0
-    text = TWO_STAGES.replace("{ every = 2 }", '{ every = 2, gauge = "lattice" }')
+    text = text.replace("{ every = 2 }", '{ every = 2, gauge = "lattice" }')
     text = text.replace("[potential]", 'lattice = "none"\n[potential]')
     summary = perform(folder, text, potential=free, lattice=lattice, stop=stop)
     return [line for line in summary.messages if "has left its site" in line]
@@ -184,6 +203,23 @@ def test_the_first_hop_of_a_replica_is_said_once_and_kept(tmp_path: Path) -> Non
     for step, replica, atom in (map(int, re.findall(r"\d+", line)[:3]) for line in lines):
         assert f"atom {atom} at step {step} of " in check.message
         assert f"{replica:02d}/md.son" in check.message
+
+
+@pytest.mark.parametrize("stop_at", [0, 301 + 1 + 40])
+def test_a_hop_is_noted_though_the_run_fails_before_a_commit(
+    stop_at: int, tmp_path: Path
+) -> None:
+    """In a run whose writer is at work, and in one that has just been taken up."""
+    text = TWO_STAGES.replace("1e-9\ncommit_steps = 50", "1000\ncommit_steps = 200")
+    fail_at = 301 + 1 + 300
+    if stop_at:
+        text, fail_at = text.replace("= 200", "= 2000"), 250
+        assert freed(tmp_path, stop_at, text=text) == []
+    with pytest.raises(UnstableError):
+        freed(tmp_path, fail_at=fail_at, text=text)
+    hop = msgpack.packb("hop") + msgpack.packb({"step": 250, "atom": 0})[:-1]
+    files = sorted(tmp_path.glob("cold/*/md.son"))
+    assert [hop in file.read_bytes() for file in files] == [True] * 3
 
 
 def test_hops_are_counted_from_the_mean_of_all_atoms() -> None:

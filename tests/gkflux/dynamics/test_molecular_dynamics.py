@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -135,6 +136,30 @@ def test_what_molecular_dynamics_refuses(tmp_path: Path) -> None:
     out = stepson.create(tmp_path / "a.son", fields=fields, numbers=system.numbers)
     with out, pytest.raises(SchemaError, match="the writer wants charge"):
         gkflux.MolecularDynamics(potential, system, velocities=v, timestep=1.0, writer=out)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"timestep": 0.0}, "timestep = 0.0 is no time"),
+        ({"timestep": np.nan}, "timestep = nan is no time"),
+        ({"timestep": "1"}, "timestep = '1' is no time"),
+        ({"temperature": -1.0}, "temperature = -1.0 is no temperature"),
+        ({"temperature": np.inf}, "temperature = inf is no temperature"),
+        ({"heat_flux_every": 0}, "heat_flux_every = 0 is no number"),
+        ({"heat_flux_every": 1.5}, "heat_flux_every = 1.5 is no number"),
+        ({"formulation": "virial"}, "formulation 'virial' is not known"),
+        ({"gauge": "lettice"}, "gauge 'lettice' is not known"),
+        ({"velocities": np.full((4, 3), np.nan)}, "velocities holds values that are not"),
+        ({"velocities": "none"}, "velocities must be real numbers"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused_before_anything_moves(
+    change: dict[str, Any], message: str
+) -> None:
+    given: dict[str, Any] = {"velocities": np.zeros((4, 3)), "timestep": 1.0}
+    with pytest.raises(FluxError, match=message):
+        gkflux.MolecularDynamics(Harmonic([1.0]), oscillators(), **(given | change))
 
 
 CONFIG = """

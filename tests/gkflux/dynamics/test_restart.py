@@ -107,23 +107,20 @@ def forks() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def test_killed_at_every_sync(
-    tmp_path: Path, forks: multiprocessing.context.ForkServerContext
+def killed_again_and_again(
+    folder: Path,
+    forks: multiprocessing.context.ForkServerContext,
+    child_of: Callable[..., None],
+    moment: Callable[[int], tuple[object, ...]],
 ) -> None:
-    """Kill at the first sync, go on and be killed at a later one, and so on to the end.
-
-    So the kills fall between the files of a batch, before the first checkpoint, in the
-    middle of an epoch, at the change of stages and while sealing; by turns just before a
-    sync and just after it.
-    """
+    """Kill a run at its k-th moment, go on until the next, and so on to the end."""
     text = STEADY.replace("= 301", "= 121").replace("= 600", "= 150")
     text = text.replace("replicas = 3", "replicas = 2")
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole, broken = folder / "whole", folder / "broken"
     perform(whole, text)
     kills, code = 0, -signal.SIGKILL
     while code == -signal.SIGKILL:
-        job = (str(broken), text, 1 + kills // 2, kills % 2 == 0)
-        child = forks.Process(target=killed_in, args=job)
+        child = forks.Process(target=child_of, args=(str(broken), text, *moment(kills)))
         child.start()
         child.join()
         assert child.exitcode is not None
@@ -131,27 +128,23 @@ def test_killed_at_every_sync(
     assert code == 0
     assert kills > 12
     assert_same_files(whole, broken)
+
+
+def test_killed_at_every_sync(
+    tmp_path: Path, forks: multiprocessing.context.ForkServerContext
+) -> None:
+    """Between the files of a batch, before the first checkpoint, in an epoch, at the seal.
+
+    And at the change of stages; by turns just before a sync and just after it.
+    """
+    killed_again_and_again(tmp_path, forks, killed_in, lambda k: (1 + k // 2, k % 2 == 0))
 
 
 def test_killed_in_the_middle_of_writes(
     tmp_path: Path, forks: multiprocessing.context.ForkServerContext
 ) -> None:
     """Half of a block, of a checkpoint, of a commit, of the first bytes, of the seal."""
-    text = STEADY.replace("= 301", "= 121").replace("= 600", "= 150")
-    text = text.replace("replicas = 3", "replicas = 2")
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    perform(whole, text)
-    kills, code = 0, -signal.SIGKILL
-    while code == -signal.SIGKILL:
-        job = (str(broken), text, 1 + kills)
-        child = forks.Process(target=killed_in_a_write, args=job)
-        child.start()
-        child.join()
-        assert child.exitcode is not None
-        kills, code = kills + 1, child.exitcode
-    assert code == 0
-    assert kills > 12
-    assert_same_files(whole, broken)
+    killed_again_and_again(tmp_path, forks, killed_in_a_write, lambda k: (1 + k,))
 
 
 def test_killed_at_twenty_random_moments(
@@ -230,14 +223,18 @@ def test_more_steps_in_the_last_stage(unbroken: Path, tmp_path: Path) -> None:
     assert_same_files(unbroken, tmp_path)
 
 
+def alone(text: str) -> str:
+    """The first stage without the second, with checkpoints at 0, 169 and 301 alone."""
+    first, rest = text.split('[[stage]]\nname = "cold"')
+    return (first + "[output]" + rest.split("[output]")[1]).replace("= 50", "= 170")
+
+
 def test_an_appended_stage_computes_its_start_again(unbroken: Path, tmp_path: Path) -> None:
     """The first stage ran alone, so it has no checkpoints where replicas start."""
-    alone, rest = TWO_STAGES.split('[[stage]]\nname = "cold"')
-    output = "[output]" + rest.split("[output]")[1]
-    text = (alone + output).replace("commit_steps = 50", "commit_steps = 170")
-    perform(tmp_path, text)
+    perform(tmp_path, alone(STEADY))
     summary = perform(tmp_path)
-    assert sum("computed again" in line for line in summary.messages) == 2
+    said = "computed again from step 169 of the stage before"
+    assert sum(said in line for line in summary.messages) == 2
     assert_same_files(unbroken, tmp_path)
 
 
@@ -359,9 +356,7 @@ def test_another_name_of_a_stage_is_refused(tmp_path: Path) -> None:
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "md.son").write_text("not ours")
     assert perform(tmp_path).finished
-    alone, rest = TWO_STAGES.split('[[stage]]\nname = "cold"')
-    text = alone + "[output]" + rest.split("[output]")[1]
-    assert perform(tmp_path, text).already_finished
+    assert perform(tmp_path, alone(TWO_STAGES)).already_finished
 
 
 def test_everything_is_checked_before_anything_is_computed(tmp_path: Path) -> None:
@@ -522,9 +517,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(
 
 
 def test_a_stop_while_a_start_is_computed_again(unbroken: Path, tmp_path: Path) -> None:
-    alone, rest = TWO_STAGES.split('[[stage]]\nname = "cold"')
-    output = "[output]" + rest.split("[output]")[1]
-    perform(tmp_path, (alone + output).replace("commit_steps = 50", "commit_steps = 170"))
+    perform(tmp_path, alone(STEADY))
     for calls in (5, 10):
         summary = stopped_after(tmp_path, calls)
         assert summary.interrupted

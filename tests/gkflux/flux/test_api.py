@@ -7,7 +7,8 @@ import pytest
 
 import gkflux
 from gkflux.errors import FluxError, GkfluxWarning
-from gkflux.flux import FORMULATIONS, convective_flux, heat_flux
+from gkflux.flux import FORMULATIONS, convective_flux, edge_powers, fluxes, heat_flux
+from gkflux.flux.balance import energy_rates
 from gkflux.potentials.schnet_potential import SchNetPotential
 from gkflux.system import System
 from stepson.units import KINETIC
@@ -74,6 +75,12 @@ def test_mistakes(network: Network, crystal: Crystal) -> None:
         heat_flux(potential, still, np.zeros((2, 3)))
     with pytest.raises(FluxError, match="not finite"):
         heat_flux(potential, still, np.full((6, 3), np.nan))
+    with pytest.raises(FluxError, match="semilocal or local, not 'hardy'"):
+        fluxes(potential, still, np.zeros((6, 3)), formulation="hardy")
+    for function in (fluxes, edge_powers, energy_rates):
+        for wrong in (np.zeros((1, 3)), np.zeros(3), np.full((6, 3), np.nan)):
+            with pytest.raises(FluxError, match="velocities"):
+                function(potential, still, wrong)
 
 
 def test_an_untrained_element_is_refused(crystal: Crystal, network: Network) -> None:

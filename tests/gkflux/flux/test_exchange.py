@@ -98,5 +98,7 @@ def test_mistakes(network: Network, crystal: Crystal) -> None:
         heat_between(network(1), system, np.zeros(6))
     with pytest.raises(FluxError, match="atom 4 is in group -1"):
         heat_between(network(1), system, [0, 0, 1, 1, -1, 0])
+    with pytest.raises(FluxError, match="atom 2 is in group 10000000 of a structure of 6"):
+        heat_between(network(1), system, [0, 0, 10**7, 1, 1, 0])
     with pytest.raises(FluxError, match="needs velocities"):
         heat_between(network(1), system.moved(system.positions), np.zeros(6, int))

@@ -1,5 +1,6 @@
 """A network that the package has never seen, from its documentation alone."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,40 @@ def test_a_forgotten_gather_is_found(dtype: str) -> None:
 def test_too_few_layers_are_found() -> None:
     with pytest.raises(FluxError, match="says layers = 1"):
         check_gathers(secret(False, False, layers=1), crystal(6, 4.2))
+
+
+def test_a_rate_that_is_no_number_is_no_balance() -> None:
+    """Forces may be finite where the second derivative of a norm at zero is not."""
+
+    class Steep(Secret):
+        def forward(self, *inputs: Any) -> Tensor:
+            x = super().forward(*inputs)
+            y: Tensor = x + _NoTangent.apply(x)  # type: ignore[no-untyped-call]
+            return y
+
+    network = Steep((False, False))
+    with pytest.raises(FluxError, match=r"rate of the energy of atom \d is not"):
+        check_gathers(TorchPotential(network, cutoff=3.5, layers=2), crystal(6, 4.2))
+
+
+class _NoTangent(torch.autograd.Function):
+    """Nothing, with a derivative of zero backwards and none forwards."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    @staticmethod
+    def setup_context(context: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return torch.zeros_like(gradient)
+
+    @staticmethod
+    def jvp(context: Any, tangent: Tensor) -> Tensor:
+        return torch.full_like(tangent, math.nan)
 
 
 class Odd(nn.Module):

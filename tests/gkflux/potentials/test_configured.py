@@ -114,6 +114,7 @@ def test_an_analytic_potential(folder: Path) -> None:
         ('model = "nothing"', "no file .*nothing .*by name: lennard-jones"),
         ('model = "python:none.py:make"', r"potential\.model: there is no file .*none\.py"),
         ('model = "python:painn.py:mend"', "no function 'mend'"),
+        ('model = "python:painn.py"', "'python:painn.py' is not of the form"),
         ('model = "stillinger-weber"', "not trained on H, C, O"),
         ('model = "stillinger-weber"\nparameters.depth = 1', "parameters .*'depth'"),
         (ANALYTIC + '\nelements = ["Ar"]', "elements has no meaning"),
@@ -125,5 +126,25 @@ def test_an_analytic_potential(folder: Path) -> None:
 def test_mistakes_get_one_line(folder: Path, potential: str, message: str) -> None:
     with pytest.raises((FluxError, ConfigError), match=message) as caught:
         perform(folder, potential)
+    assert "\n" not in str(caught.value)
+    assert not (folder / "out" / "nve" / "md.son").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def make(:\n    pass", r"SyntaxError: .*mine\.py, line 1"),
+        ("import no_such_thing", "there is no module 'no_such_thing' for"),
+        ("import sys\n\nsys.exit(3)", r"SystemExit: 3 \(.*mine\.py, line 3\)"),
+        (
+            "import torch\n\ndef make():\n    torch.nn.Linear(1, 1).load_state_dict({})",
+            r"mine\.py:make fails: RuntimeError: .*Missing key.*mine\.py, line 4\)$",
+        ),
+    ],
+)
+def test_code_that_fails_gets_one_line(folder: Path, code: str, message: str) -> None:
+    (folder / "mine.py").write_text(code)
+    with pytest.raises(FluxError, match=message) as caught:
+        perform(folder, 'model = "python:mine.py:make"')
     assert "\n" not in str(caught.value)
     assert not (folder / "out" / "nve" / "md.son").exists()

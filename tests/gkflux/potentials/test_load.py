@@ -1,5 +1,6 @@
 """Model files: ours, other programs', broken ones."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Literal
@@ -7,6 +8,8 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from gkflux.errors import FluxError
 from gkflux.potentials.embedding_rows import trained_rows
@@ -65,6 +68,81 @@ def test_a_flipped_bit_is_found(model: Path) -> None:
         model.write_bytes(changed)
         with pytest.raises(FluxError, match="do not have the sha256 of its header"):
             read_model(model)
+
+
+def with_header(path: Path, network: SchNet, **changed: object) -> None:
+    """Our own file, of which the header says something else; ``text``: all of it."""
+    save_model(path, network, elements=[8])
+    state = load_file(path)
+    with safe_open(str(path), framework="pt") as file:
+        header = json.loads(file.metadata()["gkflux"])
+    shape = changed.pop("architecture", {})
+    assert isinstance(shape, dict)
+    text = changed.pop("text", None)
+    header["architecture"] |= shape
+    save_file(state, path, metadata={"gkflux": str(text or json.dumps(header | changed))})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"text": "[" * 100_000}, "its header is not JSON"),
+        ({"text": '{"format": ' + "1" * 5000 + "}"}, "its header is not JSON"),
+        ({"text": "[1]"}, "no JSON object"),
+        ({"format": ["x" * 10_000]}, "model format"),
+        ({"kind": "a\nb"}, r"'a\\nb' is no architecture"),
+        ({"units": {"energy": "Ha"}}, "has units"),
+        ({"architecture": {"a\nb": 1}}, "unknown architecture keys"),
+        ({"architecture": {"features": 2.5}}, "features is not a whole number from 1"),
+        ({"architecture": {"features": True}}, "features is not a whole number"),
+        ({"architecture": {"features": None}}, "features is not a whole number"),
+        ({"architecture": {"filters": 0}}, "filters is not a whole number"),
+        ({"architecture": {"max_z": -3}}, "max_z is not a whole number from 2"),
+        ({"architecture": {"gaussians": 1}}, "gaussians is not a whole number from 2"),
+        ({"architecture": {"readout": ["ssp"]}}, "readout is not one of"),
+        ({"architecture": {"cutoff": [1]}}, "cutoff is not a length"),
+        ({"architecture": {"cutoff": float("nan")}}, "cutoff is not a length"),
+        # a network of 200 GB, and one of which the making takes days
+        ({"architecture": {"features": 200_000}}, "embedding.weight has shape"),
+        ({"architecture": {"interactions": 10**9}}, "1000000000 layers"),
+        ({"architecture": {"interactions": 3}}, "'interactions.2.*is missing"),
+        ({"elements": [500]}, "has the numbers 1 to 99"),
+        ({"elements": []}, "trained on no element"),
+        ({"elements": [1.5]}, "no list of atomic numbers"),
+        ({"provenance": 3}, "provenance is no table"),
+    ],
+)
+def test_a_header_that_lies_gets_one_line(
+    tmp_path: Path, network: SchNet, changed: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    with_header(path, network, **changed)
+    with pytest.raises(FluxError, match=message) as caught:
+        load_potential(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300 + len(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("representation.interactions.0.dense.bias", np.nan, "is not finite"),
+        ("representation.distance_expansion.width", 0.0, "Gaussians of width 0.0"),
+    ],
+)
+def test_numbers_that_make_no_network_are_refused(
+    tmp_path: Path, network: SchNet, name: str, change: float, message: str
+) -> None:
+    path = tmp_path / "old.torch"
+    state = schnetpack_1(network)
+    state[name] = torch.full_like(state[name], change)
+    torch.save({"config": {"elements": [8]}, "state": state}, path)
+    with pytest.raises(FluxError, match=message):
+        load_potential(path)
+    state[name] = state[name].int()
+    torch.save({"config": {"elements": [8]}, "state": state}, path)
+    with pytest.raises(FluxError, match="holds integers"):
+        load_potential(path)
 
 
 def test_provenance_names_the_file(model: Path) -> None:

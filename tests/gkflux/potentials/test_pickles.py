@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from gkflux.errors import FluxError
+from gkflux.potentials.inert import Array, Stub
 from gkflux.potentials.load import load_potential
 from gkflux.potentials.torch_files import read_torch
-from gkflux.potentials.unpickle import Array, Stub
 
 Container = Callable[[Any, Path], None]
 
@@ -163,7 +163,7 @@ BUILD, SLOTS = b"b", b"N}X\x04\x00\x00\x00evilK\x01s\x86"
         name("builtins", "set"),
         name("os", "system"),
         name("torch.ops", "load_library"),
-        name("gkflux.potentials.unpickle", "Stub"),
+        name("gkflux.potentials.inert", "Stub"),
         name("numpy", "dtype"),
     ],
 )
@@ -196,6 +196,115 @@ def test_programs_that_ask_for_too_much(tmp_path: Path, program: bytes) -> None:
         assert tracemalloc.get_traced_memory()[1] < 1e8
     finally:
         tracemalloc.stop()
+
+
+def number(n: int) -> bytes:
+    return b"\x8a\x09" + n.to_bytes(9, "little", signed=True)
+
+
+def text(value: str) -> bytes:
+    return b"X" + len(value.encode()).to_bytes(4, "little") + value.encode()
+
+
+def table(**entries: bytes) -> bytes:
+    return b"}(" + b"".join(text(k) + v for k, v in entries.items()) + b"u"
+
+
+def doubled(first: bytes, twice: Callable[[bytes], bytes], depth: int = 22) -> bytes:
+    """Something that holds something twice, which holds something twice ...: 2^22."""
+    code = first + b"\x940"
+    for k in range(depth):
+        code += twice(b"h" + bytes([k])) + b"\x940"
+    return code + b"h" + bytes([depth])
+
+
+def module(children: bytes = b"}", kind: bytes = name("torch.nn", "Module")) -> bytes:
+    parts = table(_parameters=b"}", _buffers=b"}", _modules=children)
+    return kind + b")\x81" + parts + b"b"
+
+
+def view(size: int, kind: str = "FloatStorage") -> bytes:
+    """A tensor of one value, told to be many."""
+    storage = text("storage") + name("torch", kind) + text("0") + text("cpu") + b"K\x01"
+    rebuild = name("torch._utils", "_rebuild_tensor_v2") + b"((" + storage + b"tQK\x00"
+    return rebuild + number(size) + b"\x85K\x00\x85\x89NtR"
+
+
+LISTS = doubled(b"]", lambda h: b"](" + h + h + b"e")
+TABLES = doubled(b"}", lambda h: table(a=h, b=h))
+SETS = doubled(b"(\x91", lambda h: b"(" + h + h + b"\x85\x91")
+EMBEDDING = table(**{"representation.embedding.weight": view(4)})
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        # keys are hashed by a recursion in C, without an end or through the stack
+        (b"}" + doubled(b")", lambda h: h + h + b"\x86") + b"Ns", "tuples in tuples"),
+        (b"})" + b"\x85" * 30_000 + b"Ns", "tuples in tuples"),
+        (
+            b"}" + name("builtins", "slice") * 99 + b"K\x01" + b"\x85R" * 99 + b"Ns",
+            "builtins.slice",
+        ),
+        (b"}" + SETS + b"Ns", "unhashable"),
+        # texts of what has no end
+        (name("_codecs", "encode") + LISTS + b"\x85R", "list in place of a text"),
+        (name("numpy", "dtype") + LISTS + b"\x85R", "list in place of a text"),
+        (table(config=table(cutoff_network=LISTS), state=EMBEDDING), "no tensor"),
+        (
+            table(
+                config=table(representation=table(cutoff_network=LISTS)), state=EMBEDDING
+            ),
+            "cutoff function a list is not supported",
+        ),
+        (b"}\x8b\x88\x13\x00\x00" + b"\x7f" * 5000 + b"Ns", "a dictionary of a int"),
+        # walks through what is below itself
+        (table(config=TABLES, state=EMBEDDING), "no tensor"),
+        (table(config=b"}\x94" + text("a") + b"h\x00s", state=EMBEDDING), "no tensor"),
+        (doubled(module(), lambda h: module(table(a=h, b=h))), "nested too deeply"),
+        # memory
+        (b"\x96" + (2**29).to_bytes(8, "little"), "damaged or truncated"),
+        (b"".join(name("m", f"n{k}") + b"0" for k in range(10_001)), "than 10000 names"),
+        (table(**{f"t{k}": view(2**27) for k in range(3)}), "268435456 values together"),
+        (table(a=view(2**39)), "268435456 values"),
+        # lines and colours of somebody else's
+        (table(**{"a\nb\x1b[2J": b"N"}), r"a dictionary of 'a\?b\?\[2J'"),
+        (text("os\n") + text("\x1b[2J") + b"\x93)R", "a class whose name is none"),
+        (text("os") + text("x" * 300) + b"\x93)R", "a class whose name is none"),
+        (
+            module(table(representation=module(kind=text("a") + text("b\nc") + b"\x93"))),
+            "a class whose name is none",
+        ),
+        # not what they should be
+        (table(config=table(representation=b"K\x05"), state=EMBEDDING), "no tensor"),
+        (table(config=table(representation=text("x")), state=EMBEDDING), "no tensor"),
+    ],
+)
+def test_no_small_file_takes_the_process_down(
+    tmp_path: Path, program: bytes, message: str
+) -> None:
+    path = tmp_path / "model"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/data.pkl", raw(program))
+        archive.writestr("model/data/0", np.ones(1, dtype="<f4").tobytes())
+    tracemalloc.start()
+    try:
+        with pytest.raises(FluxError, match=message) as caught:
+            load_potential(path)
+        assert tracemalloc.get_traced_memory()[1] < 1e8
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400 + len(str(path))
+
+
+def test_a_file_larger_than_the_memory_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    with path.open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.truncate(2**40)
+    with pytest.raises(FluxError, match="has 1100 GB, more than any SchNet"):
+        load_potential(path)
 
 
 def test_names_with_dots_reach_nothing(tmp_path: Path, trace: Path) -> None:
@@ -238,7 +347,7 @@ class Refers(pickle.Pickler):
         (4, 1, 2, 2, ""),
         (4, 1, 4, 1, "larger than its storage"),
         (4, 0, 2, 2**30, "larger than its storage"),
-        (4, 0, 2**39, 0, "larger than 8 GB"),
+        (4, 0, 2**39, 0, "more than 268435456 values"),
         (4, -1, 2, 1, "sizes are no numbers"),
         (4, 0, 4, -1, "sizes are no numbers"),
         (9, 0, 4, 1, "a storage ends early"),

@@ -5,7 +5,6 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from gkflux.errors import FluxError
@@ -13,45 +12,12 @@ from gkflux.neighbors import neighbor_list
 from gkflux.potentials import schnet_potential
 from gkflux.potentials.autograd import AutogradBatch
 from gkflux.potentials.load import load_potential
-from gkflux.potentials.schnet import Architecture, SchNet
 from gkflux.potentials.schnet_potential import SchNetPotential
 from gkflux.potentials.schnet_torch import TorchBatch
 from gkflux.system import System
+from tests.gkflux.potentials.networks import SHAPES, crystal, network
 
 Floats = NDArray[np.float64]
-SPECIES = [14, 8, 8, 14, 8, 14, 14, 8, 1]
-
-
-def network(**shape: object) -> SchNet:
-    """A random network whose numbers are of the size of trained ones."""
-    torch.manual_seed(3)
-    sizes: dict[str, object] = {"features": 24, "gaussians": 12, "cutoff": 4.0}
-    net = SchNet(
-        Architecture(**(sizes | shape)),  # type: ignore[arg-type]
-        mean=-2.0,
-        stddev=3.0,
-        atomref=torch.linspace(-50.0, 0.0, 100),
-    )
-    for p in net.parameters():
-        p.data += 0.1 * torch.randn_like(p)
-    return net
-
-
-def crystal(replicas: int = 1) -> tuple[list[System], Floats, Floats]:
-    """Nine atoms in a cell smaller than twice the cutoff; positions, velocities."""
-    rng = np.random.default_rng(4)
-    cell = np.array([[5.5, 0.0, 0.0], [1.1, 5.2, 0.0], [-0.8, 0.6, 5.8]])
-    grid = np.stack(np.meshgrid(*[np.arange(3.0)] * 3), axis=-1).reshape(-1, 3)[::3]
-    x = (grid / 3) @ cell + rng.uniform(-0.4, 0.4, (replicas, 9, 3))
-    system = System(positions=x[0], numbers=np.array(SPECIES), cell=cell)
-    return [system.moved(p) for p in x], x, rng.normal(0, 0.01, x.shape)
-
-
-SHAPES = [
-    {"interactions": 1},
-    {"interactions": 2},
-    {"interactions": 3, "filters": 20, "readout": "silu", "readout_features": 7},
-]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -288,6 +254,55 @@ def test_what_cannot_be_done_is_said() -> None:
         SchNetPotential(network()).batch([systems[0], other])
     with pytest.raises(FluxError, match=r"cannot compute \['dipole'\]"):
         SchNetPotential(network())(systems[0], compute=("dipole",))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_call_that_failed_leaves_no_trace(dtype: str) -> None:
+    """Half of the replicas have new lists, or all have other cells, when one is refused."""
+    potential = SchNetPotential(network(), dtype=dtype)
+    systems, x, v = crystal(2)
+    cells = np.stack([np.asarray(system.cell) for system in systems])
+    far, wide = x + np.linspace(-1.2, 1.2, 27).reshape(9, 3), cells * 1.02
+    for after, h in ((far, cells), (x, wide)):
+        batch = potential.batch(systems, skin=0.6)
+        batch.forces(x)
+        broken = after.copy()
+        broken[1, 4] = np.nan
+        with pytest.raises(FluxError, match="not finite"):
+            batch.forces(broken, h)
+        fresh = potential.batch(systems, skin=0.6)
+        assert (
+            batch.forces(after, h).forces.tobytes()
+            == fresh.forces(after, h).forces.tobytes()
+        )
+        assert batch.heat_flux(v).plain.tobytes() == fresh.heat_flux(v).plain.tobytes()
+
+
+def test_nothing_is_stretched_to_the_batch() -> None:
+    systems, x, v = crystal(2)
+    for batch in (
+        SchNetPotential(network()).batch(systems),
+        SchNetPotential(network(), dtype="float64").batch(systems),
+        AutogradBatch(SchNetPotential(network(), dtype="float64"), systems),
+    ):
+        with pytest.raises(FluxError, match=r"positions have shape \(1, 9, 3\)"):
+            batch.forces(x[:1])
+        batch.forces(x)
+        for wrong in (v[0], v[:1], v[:, :8], v[..., :1]):
+            with pytest.raises(FluxError, match="velocities have shape"):
+                batch.heat_flux(wrong)
+        with pytest.raises(FluxError, match="sites of the lattice have shape"):
+            batch.heat_flux(v, lattice=x)
+        with pytest.raises(FluxError, match="not 'hardy'"):
+            batch.heat_flux(v, formulation="hardy")
+
+
+def test_elements_are_rows_of_the_embedding() -> None:
+    for wrong in (frozenset({14, 200}), frozenset({0}), frozenset[int]()):
+        with pytest.raises(FluxError, match="elements are numbers from 1 to 99"):
+            SchNetPotential(network(), elements=wrong)
+    with pytest.raises(FluxError, match="neither float32 nor float64"):
+        SchNetPotential(network(), dtype="float16")
 
 
 @pytest.mark.parametrize("case", ["primitive", "cell96"])

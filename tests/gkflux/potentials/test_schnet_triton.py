@@ -21,6 +21,7 @@ from gkflux.errors import FluxError, GkfluxWarning
 from gkflux.potentials import schnet_potential
 from gkflux.potentials.base import KeepsBooks
 from gkflux.potentials.schnet_gpu import DeviceBatch, DeviceSchNet
+from gkflux.potentials.schnet_gpu_passes import Passes
 from gkflux.potentials.schnet_gpu_torch import TorchPasses
 from gkflux.potentials.schnet_gpu_weights import DeviceWeights
 from gkflux.potentials.schnet_potential import SchNetPotential
@@ -52,20 +53,44 @@ def device_batch(
     return DeviceBatch(DeviceSchNet(weights, systems, skin, TritonPasses))
 
 
+def dense_crystal(replicas: int = 1) -> tuple[list[System], Floats, Floats]:
+    """Two atoms with 75 edges each: three tiles of 32, two chunks of 64.
+
+    The interpreter takes its time for every program and tile.
+    """
+    rng = np.random.default_rng(4)
+    cell = np.array([[2.0, 0.0, 0.0], [0.3, 1.9, 0.0], [-0.2, 0.4, 1.9]])
+    x = np.array([[0.1, 0.2, 0.1], [0.5, 0.6, 0.4]]) @ cell
+    x = x + rng.uniform(-0.1, 0.1, (replicas, 2, 3))
+    system = System(positions=x[0], numbers=[14, 8], cell=cell)
+    return [system.moved(p) for p in x], x, rng.normal(0, 0.01, x.shape)
+
+
+def some_crystal(kind: str, replicas: int = 1) -> tuple[list[System], Floats, Floats]:
+    return dense_crystal(replicas) if kind == "triton" else crystal(replicas)
+
+
+# three layers are a first one, one between, and a last one
 @pytest.mark.parametrize("kind", PASSES)
-@pytest.mark.parametrize("shape", SHAPES[1:])
-def test_equals_the_network_in_float64(kind: str, shape: dict[str, object]) -> None:
-    assert_equals_float64(kind, shape)
+def test_equals_the_network_in_float64(kind: str) -> None:
+    assert_equals_float64(kind, SHAPES[2], some_crystal(kind))
 
 
 @pytest.mark.parametrize("kind", LONG)
-def test_one_layer_equals_the_network_in_float64(kind: str) -> None:
-    assert_equals_float64(kind, SHAPES[0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_any_shape_equals_the_network_in_float64(
+    kind: str, shape: dict[str, object]
+) -> None:
+    assert_equals_float64(kind, shape, crystal(2))
 
 
-def assert_equals_float64(kind: str, shape: dict[str, object]) -> None:
-    systems, x, v = crystal(2)
-    lattice = x[0] + 0.1
+def assert_equals_float64(
+    kind: str,
+    shape: dict[str, object],
+    structure: tuple[list[System], Floats, Floats],
+) -> None:
+    systems, x, v = structure
+    lattice = x[0] + np.linspace(-0.2, 0.3, x[0].size).reshape(x[0].shape)
     fast = device_batch(kind, systems, shape)
     exact = SchNetPotential(network(**shape), dtype="float64").batch(systems)
     a, b = fast.forces(x), exact.forces(x)
@@ -83,6 +108,45 @@ def assert_equals_float64(kind: str, shape: dict[str, object]) -> None:
         size = np.abs(theirs.lattice).max()
         assert ours.plain == pytest.approx(theirs.plain, abs=2e-5 * size)
         assert ours.lattice == pytest.approx(theirs.lattice, abs=2e-5 * size)
+
+
+@needs_triton
+def test_a_kernel_sees_every_tile() -> None:
+    """Rows, columns and depths of more than one tile, where there are no edges."""
+    from gkflux.potentials.schnet_triton_passes import ATOMS, ROWS, TritonPasses
+
+    rng = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=rng).to(DEVICE)
+
+    weights = DeviceWeights.of(network(features=64, readout_features=20), DEVICE)
+    n = ROWS + 3
+    species = torch.full((n,), 8, device=DEVICE)
+    ours: Passes = TritonPasses(weights, species, 1)
+    theirs: Passes = TorchPasses(weights, species, 1)
+    x, w, bias, base = draw(n, 64), draw(64, 64), draw(64), draw(n, 64)
+    for options in ({}, {"bias": bias, "base": base}, {"times": base}):
+        a, b = torch.zeros(2, n, 64, device=DEVICE)
+        ours.dense(x, w, a, **options)
+        theirs.dense(x, w, b, **options)
+        torch.testing.assert_close(a, b, atol=3e-5, rtol=0)
+    found = torch.zeros(2, 2, n, 64, device=DEVICE)
+    for passes, (out, slope) in zip((ours, theirs), found, strict=True):
+        passes.activate(x, w / 8, bias, out, slope)
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=0)
+    for silu in (True, False):
+        readout = weights.readout._replace(silu=silu)
+        change = torch.zeros(2, n, len(readout.bias), device=DEVICE)
+        u = torch.zeros(2, n, dtype=torch.float64, device=DEVICE)
+        for passes, c, e in zip((ours, theirs), change, u, strict=True):
+            passes.readout(x, readout, c, e)
+        torch.testing.assert_close(u[0], u[1], atol=1e-5, rtol=1e-6)
+        torch.testing.assert_close(change[0], change[1], atol=1e-5, rtol=1e-5)
+    values = draw(2, ATOMS + 5, 2).double()
+    sums = torch.zeros(2, 2, dtype=torch.float64, device=DEVICE)
+    ours.totals(values, sums)
+    torch.testing.assert_close(sums, values.sum(1))
 
 
 @pytest.mark.parametrize("kind", LONG)
@@ -106,13 +170,17 @@ def everything(batch: DeviceBatch, x: Floats, v: Floats) -> list[bytes]:
 
 @pytest.mark.parametrize("kind", PASSES)
 def test_bits_do_not_depend_on_the_list(kind: str) -> None:
-    systems, x, v = crystal()
+    systems, x, v = some_crystal(kind)
     expected = everything(device_batch(kind, systems, {}, 0.0), x, v)
-    batch = device_batch(kind, systems, {}, 2.0)
+    batch = device_batch(kind, systems, {}, 2.0 if kind == "torch" else 0.6)
     drift = np.random.default_rng(5).uniform(-0.08, 0.08, x.shape)
     batch.forces(x + drift)  # the list is built elsewhere, and used here
     assert everything(batch, x, v) == expected
     assert batch.statistics.rebuilds == 1
+    moved = batch.network.lists.moved.cpu().numpy()
+    assert moved == pytest.approx((drift**2).sum(axis=2)[0], rel=1e-12)
+    if kind == "triton":  # the rest is of the lists
+        return
     batch.network.positions.add_(3.0)
     batch.network.build()
     assert everything(batch, x, v) == expected
@@ -123,7 +191,7 @@ def test_bits_do_not_depend_on_the_list(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", PASSES)
 def test_bits_do_not_depend_on_the_company(kind: str) -> None:
-    systems, x, v = crystal(3 if kind == "torch" else 2)
+    systems, x, v = some_crystal(kind, 3 if kind == "torch" else 2)
     together = device_batch(kind, systems, {})
     e = together.forces(x)
     flux = together.heat_flux(v).plain
@@ -182,8 +250,8 @@ def test_edges_beyond_the_cutoff_add_nothing(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", PASSES)
 def test_the_force_sums_to_zero(kind: str) -> None:
-    systems, x, _ = crystal()
-    forces = device_batch(kind, systems, {}).forces(x).forces
+    systems, x, _ = some_crystal(kind)
+    forces = device_batch(kind, systems, {"interactions": 1}).forces(x).forces
     assert np.abs(forces.sum(axis=1)).max() < 1e-12 * np.abs(forces).max() * 9
 
 

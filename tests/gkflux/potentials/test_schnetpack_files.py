@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +17,12 @@ import torch
 import gkflux
 from gkflux.errors import FluxError, GkfluxWarning
 from gkflux.flux import hardy_flux, heat_flux
+from gkflux.potentials.inert import Stub
 from gkflux.potentials.load import load_model, load_potential
 from gkflux.potentials.model_units import BOHR, Units
 from gkflux.potentials.schnetpack import Told
 from gkflux.potentials.schnetpack_modules import read_module
 from gkflux.potentials.torch_files import read_torch, tensor
-from gkflux.potentials.unpickle import Stub
 from gkflux.system import System
 
 FOREIGN = Path(__file__).parent / "foreign"
@@ -125,8 +126,10 @@ def test_units_are_asked_for_once_and_converted(crystal: System) -> None:
         load_potential(FOREIGN / name)
     with pytest.raises(FluxError, match=r"tell its length_unit: give length_unit='Å'"):
         load_potential(FOREIGN / name, energy_unit="eV")
-    with pytest.raises(FluxError, match=r"energy_unit 'cal' is not known; known are eV"):
-        load_potential(FOREIGN / name, energy_unit="cal", length_unit="Å")
+    for wrong in ("cal", "MeV", 5):  # MeV is a unit, but of no atom
+        with pytest.raises(FluxError, match=rf"energy_unit {wrong!r} is not known; known"):
+            load_potential(FOREIGN / name, energy_unit=wrong, length_unit="Å")  # type: ignore[arg-type]
+    assert Units("meV", "ang").factors == (1e-3, 1.0)
     potential = load_potential(
         FOREIGN / name, dtype="float64", energy_unit="kcal/mol", length_unit="bohr"
     )
@@ -357,6 +360,9 @@ def test_potentials_by_name() -> None:
     for options, message in (
         ({}, "parameters of lennard-jones: missing 2 required"),
         ({"parameters": {"depth": 1}}, "parameters of lennard-jones: .*'depth'"),
+        ({"parameters": {"epsilon": "x", "sigma": 1}}, "lennard-jones: could not convert"),
+        ({"parameters": {"epsilon": math.nan, "sigma": 1}}, "must be positive"),
+        ({"parameters": {"epsilon": math.inf, "sigma": 1}}, "must be positive"),
         ({"elements": [18]}, "elements has no meaning for it; remove elements"),
         ({"readout": "ssp"}, "readout has no meaning for it"),
         ({"dtype": "float16"}, "neither float32 nor float64"),

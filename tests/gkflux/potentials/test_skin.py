@@ -56,5 +56,10 @@ def test_nan_and_nonsense_are_refused() -> None:
     found.update(x)
     with pytest.raises(FluxError, match="not finite"):
         found.update(np.full_like(x, np.nan))
+    alone, y = lists(0.5, 1)
+    alone.update(y)
+    assert alone.update(y + 9.0) == []
+    with pytest.raises(FluxError, match="not finite"):
+        alone.update(np.full_like(y, np.nan))
     with pytest.raises(FluxError, match="skin -1"):
         lists(-1.0)

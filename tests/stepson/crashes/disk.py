@@ -91,9 +91,11 @@ class Disk:
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def forget(self) -> None:
+    def forget(self, start: int = 0) -> None:
         if self.platter is not None:
-            self.cache, self.platter = bytearray(self.platter), None
+            kept = self.cache[: min(start, len(self.platter))]
+            self.cache = kept + self.platter[start:]
+            self.platter = None if self.cache == self.platter else self.platter
 
     def write(self, parts: Sequence[Buffer]) -> None:
         data = b"".join(parts)
