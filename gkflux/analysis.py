@@ -5,32 +5,38 @@ All kappa are those of the scaled flux J/(T sqrt V), so that kappa = PREFACTOR *
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import nan
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gkflux.correlate import Float
-from gkflux.errors import FluxError
 from gkflux.estimators.blocks import block_values, log_estimate, log_zeros
-from gkflux.estimators.cepstral import Cepstrum, cepstrum, schur_power
+from gkflux.estimators.cepstral import Cepstrum
 from gkflux.estimators.composed import component_mean, compose, isotropy, named
 from gkflux.estimators.estimate import Estimate, mean_estimate
 from gkflux.estimators.first_dip import Dip, cumulative, find_dip, hann, vibes
 from gkflux.plan import Settings, correlation_time
 from gkflux.reduce import Reduced
 from gkflux.spectrum import Spectrum
+from gkflux.symmetry import Symmetry
+from gkflux.tensor import (
+    ClassValue,
+    Tensor,
+    cepstral,
+    class_mean,
+    fit,
+    plain_tensor,
+    power_of,
+    symmetric_tensor,
+    turned,
+)
 from stepson.units import BOLTZMANN, CONDUCTIVITY
-
-Complex = NDArray[np.complex128]
 
 __all__ = ["PREFACTOR", "Analysis", "analyse"]
 
 PREFACTOR = CONDUCTIVITY / BOLTZMANN
 """kappa in W/(m K) of a time integral of <x x>, x = J/(T sqrt V), in eV²/(fs Å K²)."""
 
-HOLE = 1e-12
-"""Power at zero frequency, of that in the next bin, that only a removed mean leaves."""
 SPORTRAN_PREFACTOR = 1.6021765e-19**2 / 1.3806504e-23 * 1e25
 """The same with the constants that SporTran pins."""
 
@@ -44,12 +50,19 @@ class Analysis:
     """The estimate quoted."""
     reason: str
     """Why this one, in words."""
-    tensor: Float
-    tensor_std: Float
+    tensor: Tensor
+    """Averaged over the point group, where it is known."""
+    plain: Tensor
+    """Every element for itself."""
+    classes: tuple[ClassValue, ...]
+    """Of equivalent components, where the point group is known."""
+    inside: Tensor
+    """`plain` along the axes of the classes; without them `plain` itself."""
     tau: float
     """Correlation time, fs."""
     chance: float
-    """Chance that components as different as these are equal."""
+    """Chance that components as different as these are equal; with a point group: those
+    of a class."""
     cepstrum: Cepstrum
     spectrum: Spectrum
     dip: Dip
@@ -62,21 +75,35 @@ class Analysis:
     components: int
     curves: Mapping[str, Float]
 
+    @property
+    def equivalent(self) -> int:
+        """Components of the smallest class: what the least known one rests on."""
+        sizes = [len(one.members) for one in self.classes]
+        return min(sizes, default=self.components)
 
-def analyse(data: Reduced, settings: Settings) -> Analysis:
-    """Estimate kappa in every way that the data allow."""
+
+def analyse(
+    data: Reduced, settings: Settings, symmetry: Symmetry | None = None
+) -> Analysis:
+    """Estimate kappa in every way that the data allow.
+
+    Args:
+        data: what was accumulated.
+        settings: the caller's wishes.
+        symmetry: of the crystal, where it is known.
+    """
     prefactor = SPORTRAN_PREFACTOR if settings.mode == "sportran" else PREFACTOR
     spectrum = data.spectra[data.plan.skip]
-    fit = _fit(spectrum, data.components, settings)
+    whole = fit(spectrum, range(data.components), data.components, settings)
     methods: dict[str, Estimate] = {
-        "cepstral": _cepstral("cepstral", fit, fit.cutoff, prefactor),
-        "cepstral_aic": _cepstral("cepstral_aic", fit, fit.cutoff_aic, prefactor),
+        "cepstral": cepstral("cepstral", whole, whole.cutoff, prefactor),
+        "cepstral_aic": cepstral("cepstral_aic", whole, whole.cutoff_aic, prefactor),
     }
-    tau = correlation_time(fit.smooth(), spectrum.frequency)
-    logs, weights = _groups(data, fit)
+    tau = correlation_time(whole.smooth(), spectrum.frequency)
+    logs, weights = _groups(data, whole)
     if len(logs) >= 3:
         methods["segments"] = log_estimate("segments", logs, weights, prefactor / 2)
-    runs, run_weights = _run_logs(data, fit)
+    runs, run_weights = _run_logs(data, whole)
     if len(runs) >= 3:
         methods["replicas"] = log_estimate("replicas", runs, run_weights, prefactor / 2)
     dip, curves, blocks = _dip(data, prefactor, settings)
@@ -84,90 +111,46 @@ def analyse(data: Reduced, settings: Settings) -> Analysis:
         if len(blocks):
             methods["blocks"] = mean_estimate("blocks", blocks)
         methods["first_dip"] = _dip_estimate(dip, methods.get("blocks"), data)
-    tensor, tensor_std = _tensor(spectrum, fit, data.components, prefactor)
-    chance = isotropy(np.diag(tensor), np.diag(tensor_std))
-    if data.components > 1 and np.all(np.isfinite(tensor_std)):
-        methods["components"] = component_mean(np.diag(tensor), np.diag(tensor_std))
+    tensors = _tensors(data, whole, settings, symmetry, prefactor)
+    methods |= tensors.methods
+    plain = tensors.plain
     if settings.mode == "vibes":
-        tensor, tensor_std = _vibes(data, prefactor, methods)
-    record, reason = _record(methods, chance, settings)
-    curves |= _spectral_curves(data, fit, settings, prefactor)
+        plain = _vibes(data, prefactor, methods)
+    record, reason = _record(methods, tensors, symmetry, settings)
+    curves |= _spectral_curves(data, whole, settings, prefactor)
     return Analysis(
-        methods,
-        record,
-        reason,
-        tensor,
-        tensor_std,
-        tau,
-        chance,
-        fit,
-        spectrum,
-        dip,
-        blocks,
-        prefactor / 2 * np.exp(runs),
-        logs,
-        data.components,
-        curves,
+        methods=methods,
+        record=record,
+        reason=reason,
+        tensor=plain if tensors.symmetric is None else tensors.symmetric,
+        plain=plain,
+        classes=tensors.classes,
+        inside=tensors.inside,
+        tau=tau,
+        chance=tensors.chance,
+        cepstrum=whole,
+        spectrum=spectrum,
+        dip=dip,
+        blocks=blocks,
+        replicas=prefactor / 2 * np.exp(runs),
+        logs=logs,
+        components=data.components,
+        curves=curves,
     )
 
 
-def _fit(spectrum: Spectrum, components: int, settings: Settings) -> Cepstrum:
-    if not spectrum.segments:
-        raise FluxError("no run is long enough for one segment of the spectrum")
-    matrix = _currents(spectrum, range(components), components)
-    power, dof = schur_power(matrix, components * spectrum.segments)
-    power = _without_hole(power)
-    factor = 1.0 if settings.mode == "sportran" else settings.aic_factor
-    return cepstrum(
-        power, dof=dof, length=spectrum.length, factor=factor, cutoff=settings.cutoff
-    )
-
-
-def _without_hole(power: Float) -> Float:
-    """Fill the zero-frequency bin of a series whose mean was taken off before we saw it.
-
-    Its logarithm would be that of a rounding error, and ruin kappa; its neighbour has the
-    same expectation, as far as segments resolve the spectrum at all.
-    """
-    if len(power) > 2 and power[0] < HOLE * power[1]:
-        return np.concatenate([power[1:2], power[1:]])
-    return power
-
-
-def _currents(
-    spectrum: Spectrum, chosen: "range | tuple[int, ...]", components: int
-) -> Complex:
-    """Sum the density matrices of the currents over the chosen components."""
-    matrix = spectrum.matrix
-    currents = matrix.shape[1] // components
-    blocks = [
-        matrix[:, [m * components + a for m in range(currents)]][
-            :, :, [m * components + a for m in range(currents)]
-        ]
-        for a in chosen
-    ]
-    total: Complex = np.sum(blocks, axis=0)
-    return total
-
-
-def _cepstral(name: str, fit: Cepstrum, cutoff: int, prefactor: float) -> Estimate:
-    kappa = prefactor / 2 * float(np.exp(fit.log_zero(cutoff)))
-    details = {"K": cutoff, "l": fit.dof, "N": fit.length}
-    return Estimate(name, kappa, kappa * fit.log_zero_std(cutoff), details=details)
-
-
-def _groups(data: Reduced, fit: Cepstrum) -> tuple[Float, Float]:
+def _groups(data: Reduced, whole: Cepstrum) -> tuple[Float, Float]:
     """L0 of every group of segments; none for several currents, whose power is not kept."""
     spectrum = data.spectra[data.plan.skip]
     if data.channels != data.components or not len(spectrum.groups):
         return np.zeros(0), np.zeros(0)
     dofs = spectrum.group_segments.astype(float) * data.components
     powers = spectrum.groups / dofs[:, None]
-    logs = log_zeros(powers, dofs, length=fit.length, cutoff=fit.cutoff)
+    logs = log_zeros(powers, dofs, length=whole.length, cutoff=whole.cutoff)
     return logs, spectrum.group_segments.astype(float)
 
 
-def _run_logs(data: Reduced, fit: Cepstrum) -> tuple[Float, Float]:
+def _run_logs(data: Reduced, whole: Cepstrum) -> tuple[Float, Float]:
     """L0 of every run that has a segment."""
     segments = np.array(data.run_segments, dtype=float)
     known = segments > 0
@@ -175,7 +158,9 @@ def _run_logs(data: Reduced, fit: Cepstrum) -> tuple[Float, Float]:
         return np.zeros(0), np.zeros(0)
     dofs = segments[known] * data.components
     powers = np.array(data.run_powers)[known] / dofs[:, None]
-    return log_zeros(powers, dofs, length=fit.length, cutoff=fit.cutoff), segments[known]
+    return log_zeros(powers, dofs, length=whole.length, cutoff=whole.cutoff), segments[
+        known
+    ]
 
 
 def _dip(
@@ -212,57 +197,59 @@ def _dip_estimate(dip: Dip, blocks: Estimate | None, data: Reduced) -> Estimate:
     return Estimate("first_dip", dip.value, blocks.std, blocks.dof, details)
 
 
+@dataclass(frozen=True)
+class _Tensors:
+    """Everything about single elements."""
+
+    plain: Tensor
+    inside: Tensor
+    symmetric: Tensor | None
+    classes: tuple[ClassValue, ...]
+    chance: float
+    methods: dict[str, Estimate]
+
+
+def _tensors(
+    data: Reduced,
+    whole: Cepstrum,
+    settings: Settings,
+    symmetry: Symmetry | None,
+    prefactor: float,
+) -> _Tensors:
+    spectrum, count = data.spectra[data.plan.skip], data.components
+    plain = plain_tensor(spectrum, count, prefactor, cutoff=whole.cutoff)
+    methods: dict[str, Estimate] = {}
+    if count > 1 and np.all(np.isfinite(plain.std)):
+        methods["components"] = component_mean(np.diag(plain.kappa), np.diag(plain.std))
+    if symmetry is None:
+        chance = isotropy(np.diag(plain.kappa), np.diag(plain.std))
+        return _Tensors(plain, plain, None, (), chance, methods)
+    inside = plain_tensor(
+        turned(spectrum, symmetry.axes), count, prefactor, cutoff=whole.cutoff
+    )
+    symmetric, classes = symmetric_tensor(spectrum, symmetry, settings, prefactor)
+    if len(classes) > 1:
+        methods["symmetry"] = class_mean(symmetric, classes, symmetry)
+    chance = isotropy(np.diag(inside.kappa), np.diag(inside.std), symmetry.classes)
+    return _Tensors(plain, inside, symmetric, classes, chance, methods)
+
+
 def _record(
-    methods: Mapping[str, Estimate], chance: float, settings: Settings
+    methods: Mapping[str, Estimate],
+    tensors: _Tensors,
+    symmetry: Symmetry | None,
+    settings: Settings,
 ) -> tuple[Estimate, str]:
     if settings.method != "auto":
         return named(methods, settings.method)
     if settings.mode == "default":
-        return compose(methods, chance)
+        if symmetry is None:
+            return compose(methods, tensors.chance)
+        return compose(methods, 1.0)  # what differs is known: no need to test for it
     return named(methods, {"sportran": "cepstral", "vibes": "vibes"}[settings.mode])
 
 
-def _tensor(
-    spectrum: Spectrum, fit: Cepstrum, components: int, prefactor: float
-) -> tuple[Float, Float]:
-    """Estimate every element at the common K; off-diagonal ones by polarisation.
-
-    kappa_ab = (kappa_+ - kappa_-)/2, kappa_± those of the flux along (a ± b)/sqrt 2: a
-    cross spectrum has no logarithm, but these two have.
-    """
-    tensor = np.full((components, components), nan)
-    errors = np.full_like(tensor, nan)
-
-    def element(
-        matrix: Complex,
-    ) -> tuple[float, float]:
-        power, dof = schur_power(matrix, spectrum.segments)
-        power = _without_hole(power)
-        if not np.all(power > 0):
-            return 0.0, nan  # no flux at all in this direction
-        one = cepstrum(power, dof=dof, length=spectrum.length, cutoff=fit.cutoff)
-        kappa = prefactor / 2 * one.zero
-        return kappa, kappa * one.log_zero_std()
-
-    if spectrum.segments < spectrum.matrix.shape[1] // components:
-        return tensor, errors
-    for a in range(components):
-        tensor[a, a], errors[a, a] = element(_currents(spectrum, (a,), components))
-        for b in range(a):
-            if spectrum.matrix.shape[1] != components:
-                continue
-            cross = spectrum.matrix[:, a, b].real
-            mean = (spectrum.matrix[:, a, a] + spectrum.matrix[:, b, b]).real / 2
-            plus, plus_std = element((mean + cross)[:, None, None].astype(complex))
-            minus, minus_std = element((mean - cross)[:, None, None].astype(complex))
-            tensor[a, b] = tensor[b, a] = (plus - minus) / 2
-            errors[a, b] = errors[b, a] = sqrt(plus_std**2 + minus_std**2) / 2
-    return tensor, errors
-
-
-def _vibes(
-    data: Reduced, prefactor: float, methods: dict[str, Estimate]
-) -> tuple[Float, Float]:
+def _vibes(data: Reduced, prefactor: float, methods: dict[str, Estimate]) -> Tensor:
     autocorrelation = data.lags.finalize(biased=True)[: data.lags.count]
     taper = hann(data.lags.count)[: len(autocorrelation)]
     integral = prefactor * cumulative(autocorrelation * taper[:, None, None], data.spacing)
@@ -270,11 +257,11 @@ def _vibes(
     details = {f"cut_{a}{a}": float(found.cut[a, a]) for a in range(data.components)}
     kappa = float(np.diag(found.kappa).mean())
     methods["vibes"] = Estimate("vibes", kappa, found.std, details=details)
-    return found.kappa, np.full_like(found.kappa, nan)
+    return Tensor(found.kappa, np.full_like(found.kappa, nan))
 
 
 def _spectral_curves(
-    data: Reduced, fit: Cepstrum, settings: Settings, prefactor: float
+    data: Reduced, whole: Cepstrum, settings: Settings, prefactor: float
 ) -> dict[str, Float]:
     """Spectra in W/(m K), kappa against K and against f*."""
     spectrum = data.spectra[data.plan.skip]
@@ -283,23 +270,19 @@ def _spectral_curves(
     scan = np.array(
         [_scan_row(data.spectra[s], data, settings, prefactor) for s in data.plan.skips]
     )
-    keep = min(len(fit.aic), max(4 * fit.cutoff_aic, 2 * fit.cutoff, 20))
-    kappas = prefactor / 2 * np.exp(fit.log_zeros)
-    power = schur_power(
-        _currents(spectrum, range(data.components), data.components),
-        data.components * spectrum.segments,
-    )[0]
-    power = _without_hole(power)
+    keep = min(len(whole.aic), max(4 * whole.cutoff_aic, 2 * whole.cutoff, 20))
+    kappas = prefactor / 2 * np.exp(whole.log_zeros)
+    power, _ = power_of(spectrum, range(n), n)
     return {
         "survey_frequency": total.frequency,
         "survey_spectrum": prefactor / 2 * heat,
         "frequency": spectrum.frequency,
         "spectrum": prefactor / 2 * power,
-        "spectrum_fit": prefactor / 2 * fit.smooth(),
+        "spectrum_fit": prefactor / 2 * whole.smooth(),
         "cutoff": np.arange(keep, dtype=float),
         "kappa_of_cutoff": kappas[:keep],
-        "kappa_of_cutoff_std": (kappas * fit.log_zero_stds)[:keep],
-        "aic": fit.aic[:keep],
+        "kappa_of_cutoff_std": (kappas * whole.log_zero_stds)[:keep],
+        "aic": whole.aic[:keep],
         "fstar": scan[:, 0],
         "kappa_of_fstar": scan[:, 1],
         "kappa_of_fstar_std": scan[:, 2],
@@ -312,6 +295,6 @@ def _scan_row(
 ) -> tuple[float, float, float]:
     if not spectrum.segments:
         return spectrum.nyquist, nan, nan
-    fit = _fit(spectrum, data.components, settings)
-    kappa = prefactor / 2 * fit.zero
-    return spectrum.nyquist, kappa, kappa * fit.log_zero_std()
+    found = fit(spectrum, range(data.components), data.components, settings)
+    kappa = prefactor / 2 * found.zero
+    return spectrum.nyquist, kappa, kappa * found.log_zero_std()

@@ -90,9 +90,11 @@ def _length(data: Reduced, found: Analysis) -> Check:
 
 
 def _isotropy(found: Analysis) -> Check | None:
-    if found.components < 2 or not np.all(np.isfinite(np.diag(found.tensor_std))):
+    if found.components < 2 or not np.all(np.isfinite(np.diag(found.inside.std))):
         return None
-    values, errors = np.diag(found.tensor), np.diag(found.tensor_std)
+    if found.classes:
+        return _within_classes(found)
+    values, errors = np.diag(found.plain.kappa), np.diag(found.plain.std)
     words = "components " + ", ".join(
         rounded(v, e) for v, e in zip(values, errors, strict=True)
     )
@@ -107,6 +109,29 @@ def _isotropy(found: Analysis) -> Check | None:
         "warn",
         f"{words}: they differ beyond chance (p = {found.chance:.1e}); right for "
         "an anisotropic crystal, otherwise a sign of too little data; kappa is their mean",
+    )
+
+
+def _within_classes(found: Analysis) -> Check:
+    """Compare the components that the point group makes equal."""
+    shared = [one for one in found.classes if len(one.members) > 1]
+    if not shared:
+        words = ", ".join(one.name for one in found.classes)
+        return Check("isotropy", "pass", f"no components are equal by symmetry: {words}")
+    values, errors = np.diag(found.inside.kappa), np.diag(found.inside.std)
+    words = "; ".join(
+        f"{one.name}: " + ", ".join(rounded(values[a], errors[a]) for a in one.members)
+        for one in shared
+    )
+    if found.chance >= ANISOTROPIC:
+        words = f"{words}: equal within their errors (p = {found.chance:.2f})"
+        return Check("isotropy", "pass", words)
+    return Check(
+        "isotropy",
+        "warn",
+        f"{words}: they differ beyond chance (p = {found.chance:.1e}), though the symmetry "
+        "of the crystal makes them equal: too little data, or another structure than was "
+        "found; symmetry = 'none' takes every component for itself",
     )
 
 

@@ -18,17 +18,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gkflux import crystal
 from gkflux.analysis import Analysis, analyse
 from gkflux.checks import make_checks
 from gkflux.errors import FluxError
 from gkflux.green_kubo import GreenKubo, prefactor
 from gkflux.leaves import Tally
 from gkflux.parallel import pool
-from gkflux.plan import Plan, Settings, plan
+from gkflux.plan import Settings, plan
 from gkflux.reduce import Reduced, accumulate, remove_offsets
 from gkflux.runs import Run, array_run
 from gkflux.states import States
 from gkflux.survey import Survey, check_temperatures, survey_all
+from gkflux.symmetry import Finding
+from gkflux.system import System
 from gkflux.verdict import verdict
 
 __all__ = ["GreenKubo", "kappa", "prefactor", "reduce_runs", "settings_of"]
@@ -41,6 +44,7 @@ def kappa(
     volume: float,
     temperature: ArrayLike,
     currents: ArrayLike | None = None,
+    structure: System | None = None,
     **options: Any,
 ) -> GreenKubo:
     r"""Estimate the thermal conductivity of heat fluxes in memory.
@@ -57,6 +61,8 @@ def kappa(
         temperature: mean kinetic temperature, K, or its series, shape (n,).
         currents: mass currents of a fluid of several species, shape (M - 1, n, 3); one
             run only.
+        structure: of the crystal, in the cell of the simulation and its orientation: the
+            tensor is averaged over its point group.
         options: fields of `gkflux.plan.Settings`.
 
     Raises:
@@ -78,7 +84,7 @@ def kappa(
         )
         for number, one in enumerate(series)
     ]
-    return reduce_runs(runs, settings_of(options))
+    return reduce_runs(runs, settings_of(options), structure=structure)
 
 
 def _series(flux: ArrayLike | Sequence[ArrayLike]) -> list[ArrayLike]:
@@ -97,6 +103,8 @@ def settings_of(options: Mapping[str, Any]) -> Settings:
     settings = Settings(**options)
     if settings.mode not in ("default", "sportran", "vibes"):
         raise FluxError(f"unknown mode {settings.mode!r}: default, sportran or vibes")
+    if settings.symmetry not in ("auto", "none"):
+        raise FluxError(f"unknown symmetry {settings.symmetry!r}: auto or none")
     return settings
 
 
@@ -109,6 +117,7 @@ def reduce_runs(
     scheduler: str | None = None,
     states: str | Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    structure: System | None = None,
 ) -> GreenKubo:
     """Run both passes over `runs` and analyse what they give.
 
@@ -121,6 +130,7 @@ def reduce_runs(
             instead.
         states: folder in which to keep what was accumulated, and to look for it.
         progress: called with what was done, how many parts are done, and of how many.
+        structure: whose point group is taken, instead of that found in the files.
     """
     kept = None if states is None else States(Path(states))
 
@@ -139,11 +149,28 @@ def reduce_runs(
         data = accumulate(surveys, spectrum, chosen, where=where, states=kept, tell=tell)
     if not as_it_is:
         remove_offsets(data)
-    found = analyse(data, settings)
-    return _result(data, found, chosen, settings)
+    group = _point_group(data, settings, structure)
+    found = analyse(data, settings, group.symmetry)
+    return _result(data, found, group, settings)
 
 
-def _result(data: Reduced, found: Analysis, chosen: Plan, settings: Settings) -> GreenKubo:
+def _point_group(data: Reduced, settings: Settings, structure: System | None) -> Finding:
+    """Find the point group, where it is of use."""
+    spectrum = data.spectra[data.plan.skip]
+    if settings.symmetry == "none":
+        return Finding(None, "not taken, as asked for")
+    if settings.mode != "default":
+        return Finding(None, f"not taken in mode {settings.mode}")
+    if data.components < 3 or spectrum.segments < data.channels // data.components:
+        return Finding(None, "not taken: too few components or segments")
+    if structure is not None:
+        return crystal.given(structure)
+    return crystal.of_runs([found.run for found in data.surveys])
+
+
+def _result(
+    data: Reduced, found: Analysis, group: Finding, settings: Settings
+) -> GreenKubo:
     status, words = verdict(data, found, settings)
     weights = np.array([s.run.samples for s in data.surveys], dtype=float)
     weights /= weights.sum()
@@ -151,8 +178,9 @@ def _result(data: Reduced, found: Analysis, chosen: Plan, settings: Settings) ->
         kappa=found.record.kappa,
         record=found.record,
         reason=found.reason,
-        tensor=found.tensor,
-        tensor_std=found.tensor_std,
+        tensor=found.tensor.kappa,
+        tensor_std=found.tensor.std,
+        symmetry=_symmetry(found, group),
         checks=make_checks(data, found, settings),
         verdict=words,
         status=status,
@@ -160,7 +188,7 @@ def _result(data: Reduced, found: Analysis, chosen: Plan, settings: Settings) ->
         methods=found.methods,
         curves=found.curves,
         inputs=tuple(_input(s) for s in data.surveys),
-        settings=_settings(data, found, chosen, settings),
+        settings=_settings(data, found, settings),
         temperature=float(weights @ [s.temperature for s in data.surveys]),
         volume=float(weights @ [s.volume for s in data.surveys]),
         blocks=found.blocks,
@@ -181,12 +209,30 @@ def _input(found: Survey) -> dict[str, Any]:
     }
 
 
-def _settings(
-    data: Reduced, found: Analysis, chosen: Plan, settings: Settings
-) -> dict[str, Any]:
+def _symmetry(found: Analysis, group: Finding) -> dict[str, Any]:
+    """What is known of the point group, and what it makes of the tensor."""
+    table: dict[str, Any] = {"words": group.words}
+    if group.symmetry is None:
+        return table
+    classes = [
+        {
+            "components": one.name,
+            "kappa": one.estimate.kappa,
+            "std": one.estimate.std,
+            **one.estimate.details,
+        }
+        for one in found.classes
+    ]
+    plain = {"tensor_as_measured": found.plain.kappa, "std_as_measured": found.plain.std}
+    return {**table, **group.symmetry.summary(), "classes": classes, **plain}
+
+
+def _settings(data: Reduced, found: Analysis, settings: Settings) -> dict[str, Any]:
+    chosen = data.plan
     return {
         "mode": settings.mode,
         "method": settings.method,
+        "symmetry": settings.symmetry,
         "spacing_fs": data.spacing,
         "components": data.components,
         "currents": data.channels // data.components,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite, nan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy
@@ -18,6 +18,9 @@ from gkflux.errors import FluxError
 from gkflux.estimators.estimate import Estimate, quantile
 from gkflux.rounding import rounded
 from stepson.units import BOLTZMANN, CONDUCTIVITY
+
+if TYPE_CHECKING:
+    from gkflux.system import System
 
 __all__ = ["GreenKubo", "prefactor"]
 
@@ -45,7 +48,7 @@ class GreenKubo:
     reason: str
     """Why this estimate is quoted, in words."""
     tensor: Float
-    """kappa_ab, W/(m K), shape (3, 3)."""
+    """kappa_ab, W/(m K), shape (3, 3); averaged over the point group where it is known."""
     tensor_std: Float
     """Its error, element by element; half-width of the 95 % interval / 1.96."""
     checks: tuple[Check, ...]
@@ -72,6 +75,9 @@ class GreenKubo:
     """kappa of every block at the common cut, W/(m K)."""
     replicas: Float = field(default_factory=lambda: np.zeros(0))
     """kappa of every run at the common K, W/(m K)."""
+    symmetry: Mapping[str, Any] = field(default_factory=dict)
+    """Of the crystal: `words`, and where it is known, group, structure, tolerance, the
+    classes of equivalent components, the tensor before it was averaged."""
 
     @property
     def kappa_std(self) -> float:
@@ -105,6 +111,7 @@ class GreenKubo:
         scheduler: str | None = None,
         states: str | Path | None = None,
         progress: Callable[[str, int, int], None] | None = None,
+        structure: "System | None" = None,
         **options: Any,
     ) -> "GreenKubo":
         """Reduce trajectories that hold a heat flux.
@@ -121,6 +128,7 @@ class GreenKubo:
             states: folder in which to keep what was accumulated; what is found there is
                 not accumulated again, though the trajectories have grown.
             progress: called with (what is done, parts done, of how many).
+            structure: of the crystal, instead of the one found in the files.
             options: fields of `gkflux.plan.Settings`: mode, method, fstar, lag ...
 
         Raises:
@@ -140,6 +148,7 @@ class GreenKubo:
             scheduler=scheduler,
             states=states,
             progress=progress,
+            structure=structure,
         )
 
     def to_json(self) -> str:
@@ -159,6 +168,7 @@ class GreenKubo:
             "record": {"method": self.record.method, "reason": self.reason},
             "tensor": self.tensor,
             "tensor_std": self.tensor_std,
+            "symmetry": self.symmetry,
             "correlation_time_fs": self.tau,
             "temperature_K": self.temperature,
             "volume_A3": self.volume,

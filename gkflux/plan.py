@@ -48,6 +48,8 @@ class Settings:
     """Longest lag of the autocorrelation, fs."""
     filter_time: float | None = None
     """Width of the filter of the first dip, fs: the period of the slowest vibration."""
+    symmetry: str = "auto"
+    """`auto`: averaged over the point group, where the structure is known; `none`."""
     relative_error: float = 0.1
     """Wanted kappa_std / kappa, for the advice how much more data is needed."""
 

@@ -129,7 +129,24 @@ def _tensor(result: "GreenKubo") -> str:
             names, result.tensor, result.tensor_std, strict=True
         )
     ]
-    return _table(["", *names], rows)
+    return _table(["", *names], rows) + _symmetry(result.symmetry)
+
+
+def _symmetry(symmetry: Mapping[str, Any]) -> str:
+    """Say which point group the tensor was averaged over, and what it leaves."""
+    words = f"<p>Symmetry: {escape(str(symmetry.get('words', 'not known')))}.</p>"
+    if "classes" not in symmetry:
+        return words
+    rows = [
+        [
+            one["components"],
+            rounded(one["kappa"], one["std"]),
+            _cell(one["K"]),
+            _cell(one["l"]),
+        ]
+        for one in symmetry["classes"]
+    ]
+    return words + _table(["equal by symmetry", "κ ± standard error", "K", "l"], rows)
 
 
 def _methods(result: "GreenKubo") -> str:

@@ -251,9 +251,8 @@ def search(
     fractions = np.asarray(positions, np.float64) @ np.linalg.inv(vectors)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of how it tells of failures
-        found = spglib.get_symmetry_dataset(
-            (vectors, fractions % 1.0, kinds), symprec=tolerance
-        )
+        structure: Any = (vectors, fractions % 1.0, kinds)
+        found = spglib.get_symmetry_dataset(structure, symprec=tolerance)
     where = f"{source}, tolerance {tolerance:.2g} Å"
     if found is None or found.number == 1:
         return Finding(None, f"none found ({where})")

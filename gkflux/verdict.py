@@ -25,9 +25,13 @@ NO_ERROR = 50.0
 
 
 def correlation_times(data: Reduced, found: Analysis) -> float:
-    """Independent components x length of all runs, in correlation times."""
+    """Independent components x length of all runs, in correlation times.
+
+    Where components differ by symmetry, those of the smallest class count: its analysis
+    must be sound, too.
+    """
     samples = sum(s.samples for s in data.surveys)
-    return found.components * samples * data.spacing / found.tau
+    return found.equivalent * samples * data.spacing / found.tau
 
 
 def verdict(data: Reduced, found: Analysis, settings: Settings) -> tuple[str, str]:

@@ -26,10 +26,11 @@ interval there (98.5 to 100 %); a flux that white fails the check for aliasing a
 
 Where the components differ beyond chance (an anisotropic crystal) the mean of their
 spectra is not distributed as the mean of equal ones, so kappa is the mean of the
-components, each analysed alone.
+components, each analysed alone. Where the point group is known nothing is tested: classes
+of equivalent components are analysed one by one, and averaged (`gkflux.tensor`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import sqrt
 
 import numpy as np
@@ -59,6 +60,8 @@ def compose(methods: Mapping[str, Estimate], chance: float) -> tuple[Estimate, s
     claimed, words = methods["cepstral"], "cepstral"
     if "components" in methods and chance < ANISOTROPIC:
         claimed, words = methods["components"], "mean of the components, which differ"
+    if "symmetry" in methods:
+        claimed, words = methods["symmetry"], "mean of the classes of components"
     measured = [methods[m] for m in ("segments", "replicas", "blocks") if m in methods]
     larger = [one for one in measured if excess(one, claimed)]
     if not larger:
@@ -85,7 +88,9 @@ def named(methods: Mapping[str, Estimate], method: str) -> tuple[Estimate, str]:
     return methods[method], f"{method}, as asked for"
 
 
-def isotropy(values: Float, errors: Float) -> float:
+def isotropy(
+    values: Float, errors: Float, classes: Sequence[tuple[int, ...]] = ((0, 1, 2),)
+) -> float:
     """Return the chance that components as different as these are equal.
 
     A chi-square test of the logarithms, whose errors do not grow with the value.
@@ -93,12 +98,19 @@ def isotropy(values: Float, errors: Float) -> float:
     Args:
         values: kappa_xx, kappa_yy ..., shape (C,).
         errors: their standard errors, shape (C,).
+        classes: which of them should be equal; by default all.
     """
     if len(values) < 2 or not np.all(np.isfinite(errors)):
         return 1.0
     weights, logs = (values / errors) ** 2, np.log(values)
-    centre = float(weights @ logs / weights.sum())
-    return float(stats.chi2.sf(float(weights @ (logs - centre) ** 2), len(values) - 1))
+    total, freedom = 0.0, 0
+    for members in classes:
+        chosen = [a for a in members if a < len(values)]
+        mine = weights[chosen]
+        centre = float(mine @ logs[chosen] / mine.sum())
+        total += float(mine @ (logs[chosen] - centre) ** 2)
+        freedom += len(chosen) - 1
+    return float(stats.chi2.sf(total, freedom)) if freedom else 1.0
 
 
 def component_mean(values: Float, errors: Float) -> Estimate:

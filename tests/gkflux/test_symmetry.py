@@ -61,7 +61,7 @@ def crystal(name: str) -> Any:
 
 def found(atoms: Any, turn: Float | None = None, **options: Any) -> Finding:
     turn = np.eye(3) if turn is None else turn
-    known = {"tolerance": 1e-3, "source": "test"} | options
+    known: dict[str, Any] = {"tolerance": 1e-3, "source": "test"} | options
     return search(
         np.asarray(atoms.cell) @ turn.T, atoms.positions @ turn.T, atoms.numbers, **known
     )

@@ -15,6 +15,7 @@ __all__ = ["command"]
 
 METHODS = ("auto", "cepstral", "first_dip", "replicas", "blocks")
 MODES = ("default", "vibes", "sportran")
+SYMMETRIES = ("auto", "none")
 
 
 @click.command(
@@ -37,6 +38,13 @@ MODES = ("default", "vibes", "sportran")
     default="default",
     show_default=True,
     help="Reproduce FHI-vibes or SporTran, digit for digit.",
+)
+@click.option(
+    "--symmetry",
+    type=click.Choice(SYMMETRIES),
+    default="auto",
+    show_default=True,
+    help="Average the tensor over the point group of the crystal in the files, or not.",
 )
 @click.option("--any-ensemble", is_flag=True, help="Take thermostatted stages too.")
 @click.option(
@@ -81,6 +89,7 @@ def command(
     files: tuple[str, ...],
     method: str,
     mode: str,
+    symmetry: str,
     any_ensemble: bool,
     temperature: float | None,
     volume: float | None,
@@ -121,6 +130,7 @@ def command(
             progress=listener,
             method=method,
             mode=mode,
+            symmetry=symmetry,
         )
     folder = result.save(output)
     _show(result, folder, as_json, terminal)

@@ -7,6 +7,7 @@ function            shows
 `headline`          kappa with its error, and the verdict
 `methods`           every estimator beside the one of record
 `tensor`            the components, each with its error
+`symmetry`          the point group over which it was averaged
 `cumulative`        the running integral against the lag, as a small plot
 `checks`            pass, warn or fail, in words
 ==================  ===========================================================
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
     from gkflux.conductivity import GreenKubo
     from gkflux.estimators.estimate import Estimate
 
-__all__ = ["checks", "conductivity", "cumulative", "headline", "methods", "tensor"]
+__all__ = [
+    "checks",
+    "conductivity",
+    "cumulative",
+    "headline",
+    "methods",
+    "symmetry",
+    "tensor",
+]
 
 UNIT = "W/(m K)"
 STATUS_STYLE = {"pass": "good", "warn": "warning", "fail": "bad"}
@@ -59,7 +68,7 @@ def conductivity(
     """
     parts: list[RenderableType] = [cumulative(result, width=width, unicode=unicode), ""]
     if result.tensor.shape == (3, 3):
-        parts += [tensor(result), ""]
+        parts += [tensor(result), symmetry(result), ""]
     parts += [
         methods(result),
         "",
@@ -106,6 +115,17 @@ def tensor(result: "GreenKubo") -> Table:
     for axis, values, errors in zip("xyz", result.tensor, result.tensor_std, strict=True):
         table.add_row(axis, *(rounded(v, e) for v, e in zip(values, errors, strict=True)))
     return table
+
+
+def symmetry(result: "GreenKubo") -> Text:
+    """Say over which point group the tensor was averaged, and what is equal by it."""
+    found = result.symmetry
+    text = Text(f"symmetry: {found.get('words', 'not known')}", "quiet")
+    for one in found.get("classes", ()):
+        text.append(
+            f"\n  {one['components']}  {rounded(one['kappa'], one['std'])}", "quiet"
+        )
+    return text
 
 
 def cumulative(result: "GreenKubo", *, width: int = 80, unicode: bool = True) -> Text:
