@@ -7,7 +7,7 @@ costs its items again.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -108,16 +108,20 @@ def connect(scheduler: str) -> Any:
 
 
 def in_order(
-    work: Callable[[In], Out], items: Sequence[In], where: Pool | None
-) -> Iterator[Out]:
+    work: Callable[[In], Out], items: Iterable[In], where: Pool | None
+) -> Generator[Out]:
     """Give the results in the order of the items, two items a worker in flight at most."""
     if where is None:
         yield from map(work, items)
         return
     waiting: deque[Any] = deque()
-    for item in items:
-        waiting.append(where.submit(work, item))
-        if len(waiting) >= 2 * where.width:
+    try:
+        for item in items:
+            waiting.append(where.submit(work, item))
+            if len(waiting) >= 2 * where.width:
+                yield waiting.popleft().result()
+        while waiting:
             yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    finally:  # nobody wants the rest
+        for future in waiting:
+            future.cancel()
