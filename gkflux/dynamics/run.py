@@ -32,6 +32,7 @@ def run(
     device: str = "cpu",
     workers: int | None = None,
     scheduler: str | None = None,
+    until_error: float | None = None,
     on_progress: Listener | None = None,
     stop: threading.Event | None = None,
 ) -> RunSummary:
@@ -47,6 +48,8 @@ def run(
             more than there are replicas.
         scheduler: address (``tcp://host:8786``) or scheduler file of a dask cluster whose
             workers share them instead; they must see the same files.
+        until_error: end the last stage as soon as kappa_std / kappa is so small, see
+            `gkflux.dynamics.until`; its steps are then the most that are allowed.
         on_progress: called from the loop, a few times a second and at events.
         stop: set it to stop at the next step; what is allowed is committed first.
 
@@ -61,6 +64,11 @@ def run(
         WriterError: a file is locked by another run, the disk is full ...
     """
     config = config.changed(steps=steps, replicas=replicas)
+    if until_error is not None:
+        # only now: the reduction imports what a run does not need
+        from gkflux.dynamics.until import check_wish, run_until
+
+        check_wish(config, until_error)
     folder = (config.folder if output is None else Path(output)).absolute()
     if workers is not None:
         workers = min(workers, max(stage.replicas for stage in config.stage))
@@ -71,7 +79,10 @@ def run(
     with team(
         context, device=device, recipe=prepare, workers=workers, scheduler=scheduler
     ) as others:
-        return run_stages(context, threading.Event() if stop is None else stop, others)
+        stop = threading.Event() if stop is None else stop
+        if until_error is not None:
+            return run_until(context, until_error, stop, others)
+        return run_stages(context, stop, others)
 
 
 def run_stages(

@@ -62,6 +62,27 @@ def test_off_a_terminal_it_speaks_plain_lines(
     assert "next: stepson gk" in out
 
 
+def test_until_the_error_is_small_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(tmp_path, 400)
+    assert main(["run", str(config), "--until-kappa-error", "5%"]) == 0
+    shown = capsys.readouterr()
+    looks = [line for line in shown.err.splitlines() if line.startswith("! step ")]
+    assert len(looks) > 10
+    assert looks[-1].startswith("! step 400: ")
+    assert main(["run", str(config), "--until-kappa-error", "0.05"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wish", ["0", "5", "100%", "nan", "five", "-3%", ""])
+def test_errors_of_kappa_that_mean_nothing(
+    finished: Path, wish: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(finished), "--until-kappa-error", wish]) == 2
+    assert "is not a percentage such as 5%" in capsys.readouterr().err
+
+
 def test_a_finished_run_says_so(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(finished)]) == 0
     assert "finished before: nothing to do" in capsys.readouterr().out

@@ -109,6 +109,7 @@ def test_it_ends_when_the_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     stream.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(watch._Watcher, "look", looked)
+    monkeypatch.setattr(watch, "SETTLED", 0.2)
     monkeypatch.setattr("sys.stderr", stream)
     other = threading.Thread(target=finish)
     other.start()

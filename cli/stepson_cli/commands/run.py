@@ -26,8 +26,24 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-REPEATED = ("steps", "replicas", "device", "workers", "scheduler")
+REPEATED = (
+    "steps", "replicas", "device", "workers", "scheduler", "until_kappa_error"
+)  # fmt: skip
 SHOW_CURSOR = b"\x1b[?25h\n"
+
+
+def _share(ctx: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """Read a share between 0 and 1: a percentage (5%), or as it is (0.05)."""
+    if text is None:
+        return None
+    try:
+        share = float(text.strip().removesuffix("%"))
+    except ValueError:
+        share = float("nan")
+    share /= 100 if text.strip().endswith("%") else 1
+    if not 0 < share < 1:
+        raise click.BadParameter(f"{text} is not a percentage such as 5%", ctx, option)
+    return share
 
 
 @click.command(
@@ -70,6 +86,12 @@ SHOW_CURSOR = b"\x1b[?25h\n"
     help="Share them among the workers of a dask cluster: its address, or its file.",
 )
 @click.option(
+    "--until-kappa-error",
+    callback=_share,
+    metavar="PERCENT",
+    help="End the last stage as soon as kappa is known so well: 5%.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -85,6 +107,7 @@ def command(
     device: str,
     workers: int | None,
     scheduler: str | None,
+    until_kappa_error: float | None,
     output: Path | None,
     as_json: bool,
     terminal: Terminal,
@@ -116,6 +139,7 @@ def command(
             device=device,
             workers=workers,
             scheduler=scheduler,
+            until_error=until_kappa_error,
             on_progress=shown.update,
             stop=stop,
         )
@@ -164,7 +188,7 @@ def _again(config: Path) -> str:
     """Spell the command that goes on with this run: the options that were given."""
     words = ["stepson", "run", str(config)]
     given = click.get_current_context()
-    names = {"output": "-o"} | {name: f"--{name}" for name in REPEATED}
+    names = {"output": "-o"} | {n: f"--{n.replace('_', '-')}" for n in REPEATED}
     for name, option in names.items():
         source = given.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":

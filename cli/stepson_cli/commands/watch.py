@@ -9,6 +9,8 @@ import click
 from stepson_cli.terminal import Terminal, examples, with_terminal
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from gkflux.green_kubo import GreenKubo
     from stepson_cli.views.watch import Watched
 
@@ -16,6 +18,11 @@ __all__ = ["command"]
 
 GROWTH = 1.05
 """kappa is computed again when there are so many times as many steps."""
+
+
+SETTLED = 3.0
+"""Seconds after which a run that looks finished is: one that ends by the error of kappa is
+computed in parts."""
 
 
 @click.command(
@@ -68,7 +75,7 @@ def command(
 
     try:
         with Live(console=terminal.err, auto_refresh=False, transient=True) as live:
-            while not seen.history.finished:
+            while not (seen.history.finished and seen.age > SETTLED):
                 live.update(_drawn(seen, terminal.err.width, True), refresh=True)
                 time.sleep(every)
                 seen = watcher.look()
@@ -152,7 +159,7 @@ def _last_stage(names: tuple[str, ...]) -> list[Path]:
     return sorted(stages[max(stages)])
 
 
-def _drawn(seen: "Watched", width: int, unicode: bool) -> object:
+def _drawn(seen: "Watched", width: int, unicode: bool) -> "RenderableType":
     from stepson_cli.views.watch import dashboard
 
     return dashboard(seen, width=width, unicode=unicode)
