@@ -26,7 +26,7 @@ from stepson_cli.start import hand_over
 
 __all__ = ["cli", "main"]
 
-COMMANDS = ("run", "watch", "gk", "info", "verify", "recover", "demo")
+COMMANDS = ("run", "watch", "gk", "flux", "info", "verify", "recover", "demo")
 INTERRUPTED = 130
 PLAIN_WARNING = warnings.formatwarning
 # What `stepson[md]` brings; `pip install stepson` alone has none of it.

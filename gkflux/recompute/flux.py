@@ -31,7 +31,7 @@ from gkflux.system import System
 from stepson import Writer
 from stepson.errors import StepsonError
 
-__all__ = ["Recomputed", "Tally", "recompute_flux"]
+__all__ = ["Recomputed", "Tally", "open_pool", "recompute_flux"]
 
 Tally = Callable[[str, int, int], None]
 """Called with the name of a trajectory, the frames that are done, and of how many."""
@@ -60,9 +60,11 @@ class Recomputed:
     hop: Mapping[str, int] | None = None
     """Step and atom that has left its site on the reference lattice first."""
     uuid: str = ""
-    """Of the file."""
+    """Of the file that was written."""
     digest: str = ""
-    """Of the file."""
+    """Of the file that was written."""
+    source_uuid: str = ""
+    """Of the trajectory."""
 
 
 def recompute_flux(
@@ -146,7 +148,7 @@ def recompute_flux(
     sha256 = wanted["potential.sha256"]
     work = Work(frames, chosen, sha256, asked, freedom)
     start = monotonic()
-    with _pool(where, threads, workers, scheduler, device) as there:
+    with open_pool(where, threads, workers, scheduler, device) as there:
         computed = job.compute(writer, work, there, commit_seconds, progress, stop)
     return job.result(computed, monotonic() - start)
 
@@ -247,6 +249,7 @@ class _Job:
                 hop=self.hop,
                 uuid=trajectory.uuid,
                 digest=trajectory.digest,
+                source_uuid=self.source.uuid,
             )
 
 
@@ -256,7 +259,7 @@ def _known_hop(writer: Writer) -> dict[str, int] | None:
 
 
 @contextmanager
-def _pool(
+def open_pool(
     where: Pool | None,
     threads: int | None,
     workers: int | None,

@@ -6,6 +6,7 @@ depends on nothing but the frame, be it computed in whichever company, process o
 libraries get one thread each, because sums over several may round differently.
 """
 
+import importlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -227,10 +228,9 @@ def single_threaded() -> Iterator[None]:
 
 def _side_by_side() -> bool:
     """Whether numba's kernels may be called from several threads at the same time."""
-    from numba.np.ufunc.parallel import get_num_threads, threading_layer
-
-    get_num_threads()  # starts the layer, so that it is known
-    return threading_layer() in ("omp", "tbb")
+    numba: Any = importlib.import_module("numba")  # untyped
+    numba.get_num_threads()  # starts the layer, so that it is known
+    return numba.threading_layer() in ("omp", "tbb")
 
 
 def _device_turn(model: Model) -> Any:

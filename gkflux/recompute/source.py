@@ -77,6 +77,8 @@ class Source:
     """What the run said, without its arrays."""
     lattice: Floats | None
     """R^0 of the run, Å."""
+    parent: Mapping[str, Any] | None
+    """uuid, digest and step of the trajectory that it continues."""
     precision: Mapping[str, float]
     """Bounds of the error with which positions and velocities are stored."""
 
@@ -181,6 +183,7 @@ def open_source(path: str) -> Source:
             factors=factors,
             metadata=_plain(metadata),
             lattice=_array(metadata.get("lattice")),
+            parent=None if trajectory.parent is None else dict(trajectory.parent),
             precision={n: p for n in WANTED if (p := fields[n].precision) is not None},
         )
 

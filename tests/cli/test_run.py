@@ -69,7 +69,7 @@ def test_until_the_error_is_small_enough(
     assert main(["run", str(config), "--until-kappa-error", "5%"]) == 0
     shown = capsys.readouterr()
     looks = [line for line in shown.err.splitlines() if line.startswith("! step ")]
-    assert len(looks) > 10
+    assert len(looks) >= 5
     assert looks[-1].startswith("! step 400: ")
     assert main(["run", str(config), "--until-kappa-error", "0.05"]) == 0
     assert "nothing to do" in capsys.readouterr().out
