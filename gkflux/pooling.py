@@ -54,18 +54,23 @@ class FluxFile:
 
 
 def refuse_twice(files: Sequence[FluxFile]) -> None:
-    """Refuse a file that is given twice.
+    """Refuse a file that is given twice, and two fluxes of the same frames.
 
     Raises:
         FluxError: naming both paths.
     """
-    seen: dict[str, str] = {}
+    seen: dict[str, FluxFile] = {}
     for file in files:
-        if file.uuid in seen:
+        # of a flux that was computed from stored frames, the trajectory of these counts
+        frames = str(file.facts.get("frames_of") or file.uuid)
+        if frames in seen:
+            other, same = seen[frames].path, seen[frames].uuid == file.uuid
+            what = "the same trajectory; give it once"
             raise FluxError(
-                f"{file.path} and {seen[file.uuid]} are the same trajectory; give it once"
+                f"{file.path} and {other} are "
+                f"{what if same else 'fluxes of the same frames; give one of them'}"
             )
-        seen[file.uuid] = file.path
+        seen[frames] = file
 
 
 def microcanonical(files: list[FluxFile]) -> list[FluxFile]:

@@ -25,7 +25,7 @@ from gkflux.recompute.source import Floats, Frames, Piece, Source
 from gkflux.system import System
 from stepson.errors import StepsonError
 
-__all__ = ["REFERENCES", "Asked", "Computed", "Work", "single_threaded"]
+__all__ = ["REFERENCES", "Asked", "Computed", "Work", "single_threaded", "species_masses"]
 
 REFERENCES = {"hardy": hardy_flux, "unfolded": unfolded_flux}
 _LOCAL = threading.local()
@@ -94,12 +94,11 @@ class Work:
             for frames in self.source.read(piece)
             if len(frames.steps)
         ]
-        names = ("energy", "energy_kinetic", "temperature", "heat_flux")
-        empty = {name: np.zeros((0, 3) if name == "heat_flux" else 0) for name in names}
+        names = parts[0].values if parts else ()
         return Computed(
             piece,
             np.concatenate([np.zeros(0, np.int64), *(part.steps for part in parts)]),
-            {n: np.concatenate([empty[n], *(p.values[n] for p in parts)]) for n in names},
+            {name: np.concatenate([part.values[name] for part in parts]) for name in names},
             {step: r for part in parts for step, r in part.ends.items()},
             next((part.hop for part in parts if part.hop is not None), None),
         )
@@ -127,6 +126,10 @@ class Work:
             "temperature": temperature(kinetic, self.freedom),
             "heat_flux": np.array(fluxes),
         }
+        species = species_masses(self.source.system)
+        if len(species) > 1:
+            # not a matrix product, whose bits depend on how many threads share it
+            values["mass_currents"] = np.einsum("sn,kna->ksa", species, frames.velocities)
         ends = {
             step: frames.positions[k]
             for k, step in enumerate(frames.steps.tolist())
@@ -136,6 +139,12 @@ class Work:
         return Computed(
             piece, frames.steps, values, ends, None if hops is None else hops.first
         )
+
+
+def species_masses(system: System) -> Floats:
+    """Masses of the atoms of each species, zero for all others, amu, shape (M, n)."""
+    kinds = np.unique(system.numbers)
+    return np.where(system.numbers == kinds[:, None], system.masses, 0.0)
 
 
 class _Evaluation:

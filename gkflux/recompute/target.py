@@ -17,7 +17,7 @@ import numpy as np
 import stepson
 from gkflux.errors import FluxError
 from gkflux.potentials.base import Potential
-from gkflux.recompute.frames import Asked, Computed
+from gkflux.recompute.frames import Asked, Computed, species_masses
 from gkflux.recompute.model import Model
 from gkflux.recompute.source import Source
 from stepson import Field, Writer
@@ -141,7 +141,7 @@ def begin(
         writer = stepson.open(path, "a", commit="manual", threaded=False)
         writer.note({"continued": {"versions": _versions(), "source": _origin(source)}})
         return writer
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path)
     system = source.system
     return stepson.create(
         path,
@@ -158,6 +158,15 @@ def begin(
     )
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FluxError(
+            f"{path} cannot be created: {error.strerror}; choose another place with -o"
+        ) from error
+
+
 def _fields(source: Source, asked: Asked) -> list[Field]:
     rhythm: dict[str, Any] = {"every": source.every, "offset": source.offset}
     about: dict[str, str | bool] = {
@@ -165,8 +174,11 @@ def _fields(source: Source, asked: Asked) -> list[Field]:
         "formulation": asked.formulation,
         "convective": asked.convective,
     }
+    kinds = len(species_masses(source.system))
+    currents = [Field("mass_currents", "float64", (kinds, 3), "amu Å/fs", **rhythm)]
     return [
         *(Field(name, "float64", (), unit, **rhythm) for name, unit in SCALARS.items()),
+        *(currents if kinds > 1 else ()),
         Field("heat_flux", "float64", (3,), "eV Å/fs", attributes=about, **rhythm),
         # of the first and the last frame: whether atoms diffuse, Green-Kubo must know
         Field("positions", "float32", ("atom", 3), "Å", every=None),
@@ -226,6 +238,8 @@ def _versions() -> dict[str, str]:
 
 def write(writer: Writer, done: Computed) -> None:
     """Append the samples of a piece."""
+    if not len(done.steps):
+        return
     edges = np.flatnonzero(np.isin(done.steps, list(done.ends)))
     cuts = np.unique([0, *edges, *(edges + 1), len(done.steps)]).tolist()
     for low, high in pairwise(cuts):
