@@ -188,6 +188,7 @@ def _facts(trajectory: stepson.Trajectory, field: stepson.Field) -> dict[str, An
     return {
         "uuid": trajectory.uuid,
         "digest": trajectory.digest,
+        "frames_of": _table(metadata, "source").get("uuid"),
         "ensemble": metadata.get("ensemble"),
         "stage": _table(metadata, "stage").get("name"),
         "replica": metadata.get("replica"),
