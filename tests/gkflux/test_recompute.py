@@ -200,34 +200,36 @@ def test_float64_has_the_same_bits_with_any_number_of_threads(
 
 
 KILLED = """
-import sys
-from gkflux.recompute import recompute_flux
-from gkflux.recompute import source
+import sys, time
+from gkflux.recompute import flux, recompute_flux, source
 source.PIECE_FRAMES = (7, 7)
+write = flux.write
+def slowly(*arguments):
+    write(*arguments)
+    time.sleep(0.1)
+flux.write = slowly
 recompute_flux(sys.argv[1], sys.argv[2], threads=2, commit_seconds=0)
 """
 
 
+@pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_killed_one_goes_on_and_ends_with_the_same_samples(
-    argon: Path, tmp_path: Path
+    argon: Path, tmp_path: Path, kills: int
 ) -> None:
     recompute_flux(argon, tmp_path / "whole.son")
     out = tmp_path / "killed.son"
-    kills = 0
-    for _ in range(40):
+    for number in range(kills):
         child = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(argon), str(out)], env=dict(os.environ)
         )
-        before = frames_in(out)
-        while child.poll() is None and frames_in(out) < before + 35:
+        goal = 80 * (number + 1) // kills
+        while child.poll() is None and frames_in(out) < goal:
             time.sleep(0.001)
-        if child.poll() is not None:
-            break
+        assert child.poll() is None, "it was done before it was killed"
         child.send_signal(signal.SIGKILL)
         child.wait()
-        kills += 1
-    assert child.returncode == 0
-    assert kills
+    assert 0 < frames_in(out) < 101
+    assert recompute_flux(argon, out).finished
     with stepson.open(out) as found, stepson.open(tmp_path / "whole.son") as whole:
         assert found.sealed
         for name in (*FIELDS, "positions"):

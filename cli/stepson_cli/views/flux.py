@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
 from rich.text import Text
 
 from stepson_cli.quantities import count, duration, plain, plural
@@ -15,17 +14,19 @@ if TYPE_CHECKING:
 __all__ = ["facts", "report"]
 
 
-def report(results: "Sequence[Recomputed]", *, following: str) -> RenderableType:
+def report(results: "Sequence[Recomputed]", *, following: str) -> Text:
     """Say of every file what was computed, and what can be done now.
 
     Args:
         results: in the order in which they were computed.
         following: the command that reduces them.
     """
-    lines: list[RenderableType] = [_line(each) for each in results]
+    lines = [_line(each) for each in results]
     if all(each.finished for each in results):
-        return Group(*lines, Text.assemble("next: ", (following, "command")))
-    return Group(*lines, Text("stopped; the same command goes on from here", "warning"))
+        lines.append(Text.assemble("next: ", (following, "command")))
+    else:
+        lines.append(Text("stopped; the same command goes on from here", "warning"))
+    return Text("\n").join(lines)  # one text: off a terminal no line of it is broken
 
 
 def _line(done: "Recomputed") -> Text:
