@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gkflux import crystal
+from gkflux import crystal, gauges
 from gkflux.analysis import Analysis, analyse
-from gkflux.checks import make_checks
+from gkflux.checks import Check, make_checks
 from gkflux.errors import FluxError
 from gkflux.green_kubo import GreenKubo, prefactor
 from gkflux.leaves import Tally
@@ -147,11 +147,17 @@ def reduce_runs(
         known = spectrum if as_it_is else spectrum.without_offset()
         chosen = plan(lengths, runs[0].spacing, known, settings)
         data = accumulate(surveys, spectrum, chosen, where=where, states=kept, tell=tell)
+        second = [run.other for run in runs if run.other is not None]
+        other = None
+        if len(second) == len(runs):  # the same in another gauge, by the same plan
+            seen = survey_all(second, where=where, states=kept, tell=tell)
+            other = accumulate(*seen, chosen, where=where, states=kept, tell=tell)
     if not as_it_is:
         remove_offsets(data)
     group = _point_group(data, settings, structure)
     found = analyse(data, settings, group.symmetry)
-    return _result(data, found, group, settings)
+    more = () if other is None else (gauges.compare(data, other, found.record.std),)
+    return _result(data, found, group, settings, more)
 
 
 def _point_group(data: Reduced, settings: Settings, structure: System | None) -> Finding:
@@ -169,7 +175,11 @@ def _point_group(data: Reduced, settings: Settings, structure: System | None) ->
 
 
 def _result(
-    data: Reduced, found: Analysis, group: Finding, settings: Settings
+    data: Reduced,
+    found: Analysis,
+    group: Finding,
+    settings: Settings,
+    more: tuple[Check, ...],
 ) -> GreenKubo:
     status, words = verdict(data, found, settings)
     weights = np.array([s.run.samples for s in data.surveys], dtype=float)
@@ -181,7 +191,7 @@ def _result(
         tensor=found.tensor.kappa,
         tensor_std=found.tensor.std,
         symmetry=_symmetry(found, group),
-        checks=make_checks(data, found, settings),
+        checks=(*make_checks(data, found, settings), *more),
         verdict=words,
         status=status,
         tau=found.tau,

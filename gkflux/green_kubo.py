@@ -112,6 +112,8 @@ class GreenKubo:
         states: str | Path | None = None,
         progress: Callable[[str, int, int], None] | None = None,
         structure: "System | None" = None,
+        gauge: str = "stored",
+        currents: str = "auto",
         **options: Any,
     ) -> "GreenKubo":
         """Reduce trajectories that hold a heat flux.
@@ -129,6 +131,10 @@ class GreenKubo:
                 not accumulated again, though the trajectories have grown.
             progress: called with (what is done, parts done, of how many).
             structure: of the crystal, instead of the one found in the files.
+            gauge: `stored`, or `virials`: without the part of the flux that mean virials
+                of the atoms make, where the files have virials and velocities.
+            currents: `auto`: mixtures that diffuse are analysed with their mass currents,
+                where the files have these, or velocities at every sample; `none`.
             options: fields of `gkflux.plan.Settings`: mode, method, fstar, lag ...
 
         Raises:
@@ -138,7 +144,12 @@ class GreenKubo:
         from gkflux.trajectories import trajectory_runs
 
         runs = trajectory_runs(
-            paths, any_ensemble=any_ensemble, temperature=temperature, volume=volume
+            paths,
+            any_ensemble=any_ensemble,
+            temperature=temperature,
+            volume=volume,
+            gauge=gauge,
+            currents=currents,
         )
         return reduce_runs(
             runs,

@@ -69,6 +69,10 @@ class Run:
     """The files, where it is made of files: what was found in it can be kept."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What must agree for runs to be pooled, and what the report lists."""
+    variant: str = ""
+    """What was made of the flux of the files: a state of another variant is not its."""
+    other: "Run | None" = None
+    """The same run with its flux in another gauge, of which kappa must be the same."""
 
     @property
     def spacing(self) -> float:

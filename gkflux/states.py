@@ -88,6 +88,7 @@ def _key(run: Run, key: Mapping[str, Any]) -> dict[str, Any]:
         "origin": run.origin,
         "timestep": run.timestep,
         "channels": run.channels,
+        **({"variant": run.variant} if run.variant else {}),
         **key,
     }
 

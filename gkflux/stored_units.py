@@ -21,6 +21,7 @@ FLUX_DENSITY: Dimension = (1, -2, -1, 0)
 """Of J/V, as some codes store it."""
 DIMENSIONS: Mapping[str, tuple[str, Dimension]] = {
     "heat_flux": ("eV Å/fs", (1, 1, -1, 0)),
+    "heat_flux_plain": ("eV Å/fs", (1, 1, -1, 0)),
     "temperature": ("K", (0, 0, 0, 1)),
     "energy": ("eV", (1, 0, 0, 0)),
     "energy_kinetic": ("eV", (1, 0, 0, 0)),
@@ -77,11 +78,15 @@ def factor(field: Field, path: str, volume: float | None = None) -> float:
     found = parse(field.unit)
     if found is not None and found[1] == wanted:
         return found[0]
-    if found is not None and field.name == "heat_flux" and found[1] == FLUX_DENSITY:
+    if (
+        found is not None
+        and field.name.startswith("heat_flux")
+        and found[1] == FLUX_DENSITY
+    ):
         if volume is not None:
             return found[0] * volume
         raise FluxError(
-            f"{path}: heat_flux is stored per volume, in {field.unit}, and the volume "
+            f"{path}: {field.name} is stored per volume, in {field.unit}, and the volume "
             "varies or is not known; store it times the volume, in eV Å/fs"
         )
     what = f"in {field.unit!r}" if field.unit else "without a unit"

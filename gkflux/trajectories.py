@@ -8,6 +8,7 @@ Nothing here looks at a frame: metadata and the index only.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import stepson
+from gkflux.beside import Beside, MassCurrents, current_source, frames_of, mean_virials
 from gkflux.correlate import Float
 from gkflux.errors import FluxError
 from gkflux.pooling import (
@@ -67,6 +69,8 @@ def trajectory_runs(
     any_ensemble: bool = False,
     temperature: float | None = None,
     volume: float | None = None,
+    gauge: str = "stored",
+    currents: str = "auto",
 ) -> list[Run]:
     """Open trajectories and sort them into runs.
 
@@ -75,10 +79,14 @@ def trajectory_runs(
         any_ensemble: take thermostatted stages too.
         temperature: K, where the files have no kinetic temperature.
         volume: Å³, where the files have no cell.
+        gauge: `stored`, or `virials`: without the flux of their mean (`gkflux.beside`).
+        currents: `auto`: mass currents of mixtures that diffuse, where the files have what
+            they are made of; `none`.
 
     Raises:
         FluxError: see the module.
     """
+    _refuse_unknown(gauge, currents)
     for name, value in (("temperature", temperature), ("volume", volume)):
         if value is not None and not 0 < value < float("inf"):
             raise FluxError(f"{name} must be a positive number, not {value}")
@@ -86,8 +94,64 @@ def trajectory_runs(
     refuse_twice(files)
     files = constant_volume(files) if any_ensemble else microcanonical(files)
     refuse_different(files)
+    if gauge == "virials":
+        _refuse_diffusing(files)
     groups = join(files)
-    return [_run(group, temperature, volume) for group in groups]
+    mass = None if currents == "none" else _mass_currents(files)
+    twice = all(file.facts["plain"] for file in files)
+    found = []
+    for group in groups:
+        run = _run(group, temperature, volume)
+        if gauge == "virials":
+            stored = run
+            run = _with(run, group, mean_virials([(f.path, f.stop) for f in group]))
+            run = replace(run, other=stored)
+        elif twice:
+            plain = _with(run, group, None, "heat_flux_plain")
+            run = replace(run, other=plain)
+        found.append(run if mass is None else _with(run, group, mass))
+    return found
+
+
+def _refuse_unknown(gauge: str, currents: str) -> None:
+    for name, value, known in (
+        ("gauge", gauge, ("stored", "virials")),
+        ("currents", currents, ("auto", "none")),
+    ):
+        if value not in known:
+            raise FluxError(f"unknown {name} {value!r}: {' or '.join(known)}")
+
+
+def _refuse_diffusing(files: Sequence[FluxFile]) -> None:
+    for file in files:
+        if file.facts["diffusing"]:
+            raise FluxError(
+                f"{file.path}: species diffuse, no lattice about which the virials have "
+                "a mean; leave the gauge as it is stored"
+            )
+
+
+def _mass_currents(files: Sequence[FluxFile]) -> MassCurrents | None:
+    """Return the mass currents, where a species diffuses and every file can tell them."""
+    first = files[0]
+    if first.masses is None or not any(file.facts["diffusing"] for file in files):
+        return None
+    if not all(file.facts["currents_from"] for file in files):
+        return None
+    return MassCurrents.of(first.numbers, first.masses)
+
+
+def _with(
+    run: Run, group: Sequence[FluxFile], beside: Beside | None, name: str = "heat_flux"
+) -> Run:
+    """The run with a flux that is another field, or to which something is done."""
+    files = [(f.path, f.samples, f.stop) for f in group]
+    return replace(
+        run,
+        read=partial(_read, files, run.every, name=name, beside=beside),
+        channels=run.channels if beside is None else beside.channels,
+        variant=name if beside is None else beside.variant,
+    )
 
 
 def _with_flux(paths: str | Path | Iterable[str | Path]) -> list[str]:
@@ -202,6 +266,8 @@ def _facts(trajectory: stepson.Trajectory, field: stepson.Field) -> dict[str, An
         "layers": potential.get("layers"),
         "convective": field.attributes.get("convective"),
         "diffusing": _diffusing(trajectory),
+        "currents_from": current_source(trajectory),
+        "plain": "heat_flux_plain" in trajectory.fields,
         **_hop(trajectory),
     }
 
@@ -270,39 +336,52 @@ def _first_hop(group: Sequence[FluxFile]) -> dict[str, Any]:
 
 
 def _read(
-    files: Sequence[tuple[str, int, int | None]], every: int, start: int, stop: int
+    files: Sequence[tuple[str, int, int | None]],
+    every: int,
+    start: int,
+    stop: int,
+    *,
+    name: str = "heat_flux",
+    beside: Beside | None = None,
 ) -> Iterator[Chunk]:
     """Read a range of samples of files (path, samples, step at which they end)."""
     before = 0
     for path, samples, end in files:
         low, high = max(start - before, 0), min(stop - before, samples)
         if low < high:
-            yield from _read_file(path, low, high, every, end)
+            yield from _read_file(path, (low, high), every, end, name, beside)
         before += samples
 
 
 def _read_file(
-    path: str, low: int, high: int, every: int, end: int | None
+    path: str,
+    samples: tuple[int, int],
+    every: int,
+    end: int | None,
+    name: str,
+    beside: Beside | None,
 ) -> Iterator[Chunk]:
-    """Read samples `low` to `high`, and the scalars of their steps."""
+    """Read a range of samples of the flux called `name`, and the scalars of their steps."""
+    low, high = samples
     with stepson.open(path) as trajectory:
-        names = [name for name in _SERIES if name in trajectory.fields]
-        factors = _factors(trajectory, path)
-        steps = trajectory["heat_flux"].steps
+        names = [each for each in _SERIES if each in trajectory.fields]
+        factors = _factors(trajectory, path, (name, *_SERIES))
+        more = () if beside is None else beside.fields(trajectory)
+        frames = frames_of(trajectory, more, FRAMES) if more else FRAMES
+        steps = trajectory[name].steps
         first, last = int(steps[low]), int(steps[high - 1]) + every
         if high < len(steps):
             last = min(last, int(steps[high]))
         if end is not None:
             last = min(last, end)
         for batch in trajectory.stream(
-            "heat_flux", *names, frames=FRAMES, start=first, stop=last
+            name, *names, *more, frames=frames, start=first, stop=last
         ):
-            scalars = _scalars(batch, names, factors)
-            yield Chunk(
-                np.asarray(batch.steps["heat_flux"], np.int64),
-                factors["heat_flux"] * np.asarray(batch["heat_flux"], dtype=np.float64),
-                _total_energy(scalars),
-            )
+            at = np.asarray(batch.steps[name], np.int64)
+            rows = factors[name] * np.asarray(batch[name], dtype=np.float64)
+            if beside is not None:
+                rows = beside(rows, at, batch)
+            yield Chunk(at, rows, _total_energy(_scalars(batch, names, factors)))
 
 
 def scalar_series(

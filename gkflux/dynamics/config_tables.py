@@ -140,6 +140,10 @@ class FluxConfig(Table):
         convective: add sum E_i v_i in gauge ``none``; the lattice gauge has no such term.
         check_balance: compare the power along the edges with what the energy of every atom
             changes by, at some of the samples, and stop where they differ.
+        mass_currents: store the mass current of every species beside it, as `gk` needs
+            them of mixtures that diffuse.
+        plain: in gauge ``lattice``: store the flux in gauge ``none``, too, as
+            ``heat_flux_plain``.
     """
 
     every: Count = 2
@@ -147,6 +151,8 @@ class FluxConfig(Table):
     gauge: Literal["lattice", "none"] | None = None
     convective: bool = True
     check_balance: bool = False
+    mass_currents: bool | None = None
+    plain: bool | None = None
 
 
 class StartsConfig(Table):

@@ -29,6 +29,7 @@ from gkflux.system import System
 
 __all__ = ["Engine", "Flux", "Moves"]
 
+OF_THE_FLUX = frozenset({"heat_flux", "heat_flux_plain"})
 OF_THE_CELL = frozenset({"cell", "volume", "pressure", "stress"})
 
 
@@ -61,6 +62,7 @@ class Flux:
         convective: whether sum E_i v_i is part of it (never in the lattice gauge).
         lattice: shape ``(n, 3)``, Å, next to the atoms, in the gauge ``lattice``.
         check_balance: whether to check the power balance of some samples.
+        plain: whether the flux in gauge ``none`` is wanted, too, with sum E_i v_i.
     """
 
     formulation: str = "semilocal"
@@ -68,6 +70,7 @@ class Flux:
     convective: bool = True
     lattice: Floats | None = None
     check_balance: bool = False
+    plain: bool = False
 
 
 class Engine:
@@ -103,6 +106,8 @@ class Engine:
         """
         self.state = state
         self.masses = system.masses
+        kinds = np.unique(system.numbers)[:, None]
+        self._species = np.where(system.numbers == kinds, system.masses, 0.0)
         self.freedom = degrees_of_freedom(
             system.n_atoms, momentum_conserved=integrator.conserves_momentum
         )
@@ -189,8 +194,10 @@ class Engine:
             values["cell"], values["volume"] = state.cells, volume
             values["stress"] = evaluation.virial / volume[:, None, None]
             values["pressure"] = self._pressure(kinetic, volume)
-        if "heat_flux" in names:
-            values["heat_flux"] = self.heat_flux()
+        if "mass_currents" in names:
+            values["mass_currents"] = self._species @ state.velocities
+        if OF_THE_FLUX & {*names}:
+            values["heat_flux"], values["heat_flux_plain"] = self._fluxes()
         return values
 
     def _pressure(self, kinetic: Floats, volume: Floats) -> Floats:
@@ -200,18 +207,18 @@ class Engine:
         trace = np.trace(self.evaluation.virial, axis1=1, axis2=2)
         return np.asarray((2.0 * whole - trace) / (3.0 * volume))
 
-    def heat_flux(self) -> Floats:
-        """Return shape ``(replicas, 3)``: J at the present step, eV Å/fs."""
+    def _fluxes(self) -> tuple[Floats, Floats]:
+        """Return J in the gauge of the run, and in none; ``(replicas, 3)``, eV Å/fs."""
         flux = Flux() if self._flux is None else self._flux
         result = self._batch.heat_flux(
             self.state.velocities,
             formulation=flux.formulation,
             lattice=flux.lattice,
-            convective=flux.convective,
+            convective=flux.convective or flux.plain,
         )
         if self._balance is not None:
             self._balance.look(self.state, self.evaluation.forces)
-        return result.plain if result.lattice is None else result.lattice
+        return result.plain if result.lattice is None else result.lattice, result.plain
 
     def temperature(self) -> Floats:
         """Return shape ``(replicas,)``, K."""

@@ -33,6 +33,7 @@ __all__ = ["Instant", "MolecularDynamics"]
 MEASURED = frozenset(
     {
         *("positions", "velocities", "forces", "stress", "heat_flux"),
+        "mass_currents",
         *("energy", "energy_kinetic", "temperature", "volume", "pressure", "cell"),
     }
 )

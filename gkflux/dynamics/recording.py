@@ -28,8 +28,17 @@ VECTORS = {"positions": "Å", "velocities": "Å/fs", "forces": "eV/Å"}
 FIRST_CAPACITY = 64
 
 
-def stage_fields(stage: StageConfig, *, gauge: str, convective: bool) -> tuple[Field, ...]:
-    """Return the fields of a stage's files, small ones first."""
+def stage_fields(
+    stage: StageConfig, *, gauge: str, convective: bool, species: int = 1
+) -> tuple[Field, ...]:
+    """Return the fields of a stage's files, small ones first.
+
+    Args:
+        stage: of the configuration.
+        gauge: of the heat flux.
+        convective: whether it has a convective part.
+        species: how many there are, in the order of their atomic numbers.
+    """
     flux, record = stage.heat_flux, stage.record
     often = record.every if flux is None else flux.every
     scalars = SCALARS | (OF_THE_VOLUME if stage.told.changes_cell else {})
@@ -43,6 +52,15 @@ def stage_fields(stage: StageConfig, *, gauge: str, convective: bool) -> tuple[F
         fields.append(
             Field("heat_flux", "float64", (3,), "eV Å/fs", every=often, attributes=about)
         )
+        if flux.plain and gauge == "lattice":
+            about = {**about, "gauge": "none", "convective": flux.convective}
+            name = "heat_flux_plain"
+            fields.append(
+                Field(name, "float64", (3,), "eV Å/fs", every=often, attributes=about)
+            )
+        if flux.mass_currents:
+            shape, unit = (species, 3), "amu Å/fs"
+            fields.append(Field("mass_currents", "float64", shape, unit, every=often))
     if stage.told.changes_cell:
         fields.append(Field("cell", "float64", (3, 3), "Å", every=record.every))
     if "stress" in record.fields:

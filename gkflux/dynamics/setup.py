@@ -271,5 +271,6 @@ def stage_flux(
         )
     gauge = flux.gauge or ("none" if ingredients.lattice is None else "lattice")
     if gauge == "lattice":
-        return Flux(flux.formulation, gauge, False, ingredients.lattice, check)
+        both = bool(flux.plain) and flux.convective
+        return Flux(flux.formulation, gauge, False, ingredients.lattice, check, both)
     return Flux(flux.formulation, gauge, flux.convective, None, check)

@@ -171,6 +171,7 @@ class StageRun:
             self.config,
             gauge="none" if flux is None else flux.gauge,
             convective=flux is not None and flux.convective,
+            species=len(np.unique(self.system.numbers)),
         )
 
     @property

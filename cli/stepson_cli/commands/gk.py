@@ -16,6 +16,8 @@ __all__ = ["command"]
 METHODS = ("auto", "cepstral", "first_dip", "replicas", "blocks")
 MODES = ("default", "vibes", "sportran")
 SYMMETRIES = ("auto", "none")
+GAUGES = ("stored", "virials")
+CURRENTS = ("auto", "none")
 
 
 @click.command(
@@ -45,6 +47,20 @@ SYMMETRIES = ("auto", "none")
     default="auto",
     show_default=True,
     help="Average the tensor over the point group of the crystal in the files, or not.",
+)
+@click.option(
+    "--gauge",
+    type=click.Choice(GAUGES),
+    default="stored",
+    show_default=True,
+    help="Take the flux of the mean virials out: less noise in solids, the same kappa.",
+)
+@click.option(
+    "--currents",
+    type=click.Choice(CURRENTS),
+    default="auto",
+    show_default=True,
+    help="Use the mass currents of mixtures that diffuse, or do not.",
 )
 @click.option("--any-ensemble", is_flag=True, help="Take thermostatted stages too.")
 @click.option(
@@ -90,6 +106,8 @@ def command(
     method: str,
     mode: str,
     symmetry: str,
+    gauge: str,
+    currents: str,
     any_ensemble: bool,
     temperature: float | None,
     volume: float | None,
@@ -122,6 +140,8 @@ def command(
         result = GreenKubo.from_trajectories(
             chosen,
             any_ensemble=any_ensemble,
+            gauge=gauge,
+            currents=currents,
             temperature=temperature,
             volume=volume,
             workers=workers,
