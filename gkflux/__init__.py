@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gkflux.potentials.load import load_potential as load_potential
     from gkflux.potentials.torch_potential import TorchPotential as TorchPotential
     from gkflux.potentials.torch_potential import check_gathers as check_gathers
+    from gkflux.recompute import recompute_flux as recompute_flux
     from gkflux.system import System as System
 
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "kappa": "gkflux.conductivity",
     "load_potential": "gkflux.potentials.load",
     "neighbor_list": "gkflux.neighbors",
+    "recompute_flux": "gkflux.recompute",
 }
 
 __all__ = sorted(_HOMES)

@@ -170,6 +170,36 @@ def test_green_kubo_takes_it_and_finds_what_it_finds_in_the_run(tmp_path: Path) 
         gkflux.GreenKubo.from_trajectories([path, tmp_path / "flux.son"])
 
 
+def test_an_atom_that_leaves_its_site_is_noticed(crystal: Path, tmp_path: Path) -> None:
+    def moved(r: Any) -> Any:
+        r = r.copy()
+        r[50:, 7] += [2.7, 0.0, 0.0]  # half way to the next site
+        return r
+
+    path = copied(crystal, tmp_path / "md.son", positions=moved)
+    fitted = crystal.parents[2] / "crystal.xyz"
+    with pytest.warns(gkflux.GkfluxWarning, match="atom 7 has left its site .* step 200"):
+        done = recompute_flux(path, tmp_path / "flux.son", lattice=fitted, force=True)
+    assert done.hop == {"step": 200, "atom": 7}
+    with stepson.open(tmp_path / "flux.son") as found:
+        assert found.checkpoint()["hop"] == done.hop
+    again = recompute_flux(path, tmp_path / "flux.son", lattice=fitted)
+    assert (again.computed, again.hop) == (0, done.hop)
+
+
+def test_of_a_mixture_mass_currents_are_stored_too(exact: Path, tmp_path: Path) -> None:
+    numbers = [18] * 20 + [36] * 12
+    mixture = copied(exact, tmp_path / "md.son", numbers=numbers)
+    recompute_flux(mixture, tmp_path / "flux.son", force=True)
+    with stepson.open(mixture) as trajectory:
+        momenta = np.asarray(trajectory.metadata["masses"])[:, None] * np.asarray(
+            trajectory["velocities"]
+        )
+    expected = np.stack([momenta[:, :20].sum(axis=1), momenta[:, 20:].sum(axis=1)], axis=1)
+    found = column(tmp_path / "flux.son", "mass_currents")
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-14)
+
+
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gkflux.recompute.source.PIECE_FRAMES", (7, 7))
 
@@ -275,7 +305,7 @@ def test_other_settings_are_refused_with_the_difference(
         ({"dtype": "float64"}, "potential.dtype = float32 there, float64 now"),
     ):
         with pytest.raises(gkflux.FluxError, match=what):
-            recompute_flux(argon, out, **options)  # type: ignore[arg-type]
+            recompute_flux(argon, out, **options)
     with pytest.raises(gkflux.FluxError, match=r"source = \w+ there"):
         recompute_flux(crystal, out, gauge="none")
     assert out.read_bytes() == content
