@@ -226,6 +226,21 @@ class GreenKubo:
 
         return write_report(self, Path(path))
 
+    def export(self, path: str | Path, kind: str) -> Path:
+        """Write the result for another program, return its path.
+
+        Args:
+            path: of the file.
+            kind: `stacie`, the spectrum as the arguments of STACIE's `Spectrum` (npz); or
+                `vibes`, netCDF with the variables of FHI-vibes.
+
+        Raises:
+            FluxError: another kind.
+        """
+        from gkflux.export import export
+
+        return export(self, path, kind)
+
     def __repr__(self) -> str:
         number = rounded(self.kappa, self.kappa_std)
         return f"GreenKubo(kappa={number} W/(m K), {self.status})"

@@ -53,6 +53,8 @@ class Vibes:
     """Spread of the diagonal elements, std(ddof=0) / sqrt(C)."""
     curves: Float
     """Filtered cumulative integrals, shape (lags, C, C)."""
+    slopes: Float
+    """Their filtered derivatives, shape (lags, C, C)."""
 
 
 def cumulative(autocorrelation: Float, spacing: float) -> Float:
@@ -121,7 +123,7 @@ def vibes(integral: Float, *, spacing: float, window: int) -> Vibes:
         kappa[a, b] = curves[index, a, b]
         cut[a, b] = index * spacing
     diagonal = np.diag(kappa)
-    return Vibes(kappa, cut, float(diagonal.std() / np.sqrt(len(diagonal))), curves)
+    return Vibes(kappa, cut, float(diagonal.std() / np.sqrt(len(diagonal))), curves, slopes)
 
 
 def hann(lags: int) -> Float:

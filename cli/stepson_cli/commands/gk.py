@@ -18,6 +18,7 @@ MODES = ("default", "vibes", "sportran")
 SYMMETRIES = ("auto", "none")
 GAUGES = ("stored", "virials")
 CURRENTS = ("auto", "none")
+EXPORTS = {"stacie": "gk-stacie.npz", "vibes": "gk.nc"}
 
 
 @click.command(
@@ -92,6 +93,13 @@ CURRENTS = ("auto", "none")
     help="Read everything anew: believe nothing in DIR/gk.states.",
 )
 @click.option(
+    "--export",
+    "exports",
+    type=click.Choice(tuple(EXPORTS)),
+    multiple=True,
+    help="Write the spectrum for STACIE, gk-stacie.npz, or gk.nc as FHI-vibes does, too.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -114,6 +122,7 @@ def command(
     workers: int | None,
     scheduler: str | None,
     fresh: bool,
+    exports: tuple[str, ...],
     output: Path,
     as_json: bool,
     terminal: Terminal,
@@ -153,6 +162,8 @@ def command(
             symmetry=symmetry,
         )
     folder = result.save(output)
+    for kind in exports:
+        result.export(folder / EXPORTS[kind], kind)
     _show(result, folder, as_json, terminal)
 
 
