@@ -217,16 +217,14 @@ def _tensors(
     prefactor: float,
 ) -> _Tensors:
     spectrum, count = data.spectra[data.plan.skip], data.components
-    plain = plain_tensor(spectrum, count, prefactor, cutoff=whole.cutoff)
+    plain = plain_tensor(spectrum, count, prefactor, whole=whole)
     methods: dict[str, Estimate] = {}
     if count > 1 and np.all(np.isfinite(plain.std)):
         methods["components"] = component_mean(np.diag(plain.kappa), np.diag(plain.std))
     if symmetry is None:
         chance = isotropy(np.diag(plain.kappa), np.diag(plain.std))
         return _Tensors(plain, plain, None, (), chance, methods)
-    inside = plain_tensor(
-        turned(spectrum, symmetry.axes), count, prefactor, cutoff=whole.cutoff
-    )
+    inside = plain_tensor(turned(spectrum, symmetry.axes), count, prefactor, whole=whole)
     symmetric, classes = symmetric_tensor(spectrum, symmetry, settings, prefactor)
     if len(classes) > 1:
         methods["symmetry"] = class_mean(symmetric, classes, symmetry)
@@ -297,4 +295,4 @@ def _scan_row(
         return spectrum.nyquist, nan, nan
     found = fit(spectrum, range(data.components), data.components, settings)
     kappa = prefactor / 2 * found.zero
-    return spectrum.nyquist, kappa, kappa * found.log_zero_std()
+    return spectrum.nyquist, kappa, kappa * found.log_zero_error()

@@ -171,20 +171,23 @@ def _scan(found: Analysis) -> Check | None:
 
 
 def _aic(found: Analysis) -> Check | None:
-    plain, twice = found.methods["cepstral_aic"], found.methods["cepstral"]
-    if plain.kappa == twice.kappa or found.cepstrum.cutoff <= found.cepstrum.cutoff_aic:
+    plain, more = found.methods["cepstral_aic"], found.methods["cepstral"]
+    fit = found.cepstrum
+    if plain.kappa == more.kappa or fit.cutoff <= fit.cutoff_aic:
         return None
-    step = abs(twice.kappa - plain.kappa) / sqrt(max(twice.std**2 - plain.std**2, 1e-300))
+    noise = sqrt(fit.log_zero_std() ** 2 - fit.log_zero_std(fit.cutoff_aic) ** 2)
+    step = abs(fit.log_zero() - fit.log_zero(fit.cutoff_aic)) / noise
     words = (
-        f"K = {found.cepstrum.cutoff} gives {twice.kappa:.3g}, "
-        f"K_AIC = {found.cepstrum.cutoff_aic} gives {plain.kappa:.3g}"
+        f"K = {fit.cutoff} gives {more.kappa:.3g}, K_AIC = {fit.cutoff_aic} gives "
+        f"{plain.kappa:.3g}"
     )
     if step < 2.5:
         return Check("cut-off", "pass", words)
     return Check(
         "cut-off",
         "warn",
-        f"{words}: kappa still changes with the cut-off, see kappa against K",
+        f"{words}: kappa still changes with the cut-off, by which its error is widened; "
+        "see kappa against K",
     )
 
 

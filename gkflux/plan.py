@@ -40,7 +40,7 @@ class Settings:
     `replicas`."""
     fstar: float | None = None
     """f*, THz: the spectrum is decimated to this Nyquist frequency."""
-    aic_factor: float = 2.0
+    aic_factor: float = 3.0
     """K = aic_factor * K_AIC."""
     cutoff: int | None = None
     """K itself."""

@@ -110,16 +110,16 @@ def fit(
 
 
 def cepstral(name: str, found: Cepstrum, cutoff: int, prefactor: float) -> Estimate:
-    """Return the value at a cut-off, with its asymptotic error."""
+    """Return the value at a cut-off, with its error."""
     kappa = prefactor / 2 * float(np.exp(found.log_zero(cutoff)))
     details = {"K": cutoff, "l": found.dof, "N": found.length}
-    return Estimate(name, kappa, kappa * found.log_zero_std(cutoff), details=details)
+    return Estimate(name, kappa, kappa * found.log_zero_error(cutoff), details=details)
 
 
 def plain_tensor(
-    spectrum: Spectrum, components: int, prefactor: float, *, cutoff: int
+    spectrum: Spectrum, components: int, prefactor: float, *, whole: Cepstrum
 ) -> Tensor:
-    """Estimate every element at a common K; off-diagonal ones by polarisation.
+    """Estimate every element at the K of `whole`; off-diagonal ones by polarisation.
 
     kappa_ab = (kappa_+ - kappa_-)/2, kappa_± those of the flux along (a ± b)/sqrt 2: a
     cross spectrum has no logarithm, but these two have.
@@ -130,36 +130,36 @@ def plain_tensor(
         return Tensor(tensor, errors)
     for a in range(components):
         matrix = currents(spectrum, (a,), components)
-        tensor[a, a], errors[a, a] = _element(spectrum, matrix, cutoff, prefactor)
+        tensor[a, a], errors[a, a] = _element(spectrum, matrix, whole, prefactor)
         if spectrum.matrix.shape[1] != components:
             continue
         for b in range(a):
-            value, error = _pair(spectrum, a, b, cutoff, prefactor)
+            value, error = _pair(spectrum, a, b, whole, prefactor)
             tensor[a, b] = tensor[b, a] = value
             errors[a, b] = errors[b, a] = error
     return Tensor(tensor, errors)
 
 
 def _element(
-    spectrum: Spectrum, matrix: Complex, cutoff: int, prefactor: float
+    spectrum: Spectrum, matrix: Complex, whole: Cepstrum, prefactor: float
 ) -> tuple[float, float]:
     power, dof = schur_power(matrix, spectrum.segments)
     power = without_hole(power)
     if not np.all(power > 0):
         return 0.0, nan  # no flux at all in this direction
-    one = cepstrum(power, dof=dof, length=spectrum.length, cutoff=cutoff)
+    one = cepstrum(power, dof=dof, length=spectrum.length, cutoff=whole.cutoff)
     kappa = prefactor / 2 * one.zero
-    return kappa, kappa * one.log_zero_std()
+    return kappa, kappa * one.log_zero_error(before=whole.cutoff_aic)
 
 
 def _pair(
-    spectrum: Spectrum, a: int, b: int, cutoff: int, prefactor: float
+    spectrum: Spectrum, a: int, b: int, whole: Cepstrum, prefactor: float
 ) -> tuple[float, float]:
     matrix = spectrum.matrix
     cross = matrix[:, a, b].real
     mean = (matrix[:, a, a] + matrix[:, b, b]).real / 2
     plus, minus = (
-        _element(spectrum, one[:, None, None].astype(complex), cutoff, prefactor)
+        _element(spectrum, one[:, None, None].astype(complex), whole, prefactor)
         for one in (mean + cross, mean - cross)
     )
     return (plus[0] - minus[0]) / 2, sqrt(plus[1] ** 2 + minus[1] ** 2) / 2
@@ -195,11 +195,11 @@ def symmetric_tensor(
         classes.append(ClassValue(members, symmetry.name(members), one))
         shape = np.diag([float(a in members) for a in range(3)])
         parts.append((one.kappa, one.std, shape))
-    cutoff = fit(inside, (0, 1, 2), 3, settings).cutoff
+    whole = fit(inside, (0, 1, 2), 3, settings)
     for a, b in symmetry.pairs if inside.matrix.shape[1] == 3 else ():
         shape = np.zeros((3, 3))
         shape[a, b] = shape[b, a] = 1.0
-        parts.append((*_pair(inside, a, b, cutoff, prefactor), shape))
+        parts.append((*_pair(inside, a, b, whole, prefactor), shape))
     shapes = np.array([symmetry.axes.T @ p[2] @ symmetry.axes for p in parts])
     kappa = np.einsum("p,pab->ab", [p[0] for p in parts], shapes)
     variance = np.einsum("p,pab->ab", [p[1] ** 2 for p in parts], shapes**2)

@@ -23,11 +23,18 @@ at the self-conjugate n, and Akaike's criterion says how many coefficients are s
 
     AIC(K) = sum_{n>K} c_n²/var c_n + 2 (K + 1),    sigma²(L0) = psi'(l) (4 K + 2) / N.
 
-Why K = 2 K_AIC. At the minimum of AIC the first coefficient left out is about as large as
+Why K = 3 K_AIC. At the minimum of AIC the first coefficient left out is about as large as
 its error, and the tail that is cut off has one sign (a peak at zero frequency is
-under-fitted), so the plain interval covers 44 to 94 % of a claimed 95 %. Twice as many
-coefficients remove the bias for a known increase of the variance; measured on processes
-with exactly known integrals: ``benchmarks/calibration.py``.
+under-fitted), so the plain interval covers 6 to 90 % of a claimed 95 %. Three times as many
+coefficients remove most of the bias for a known increase of the variance. What L0 changed
+by on the way from K_AIC to K, as far as that is more than the noise of the coefficients
+added, tells how much of the bias may be left: by so much the error is larger,
+
+    error² = sigma²(K) + max(0, [L0(K) - L0(K_AIC)]² - [sigma²(K) - sigma²(K_AIC)]),
+
+which matters for slow tails (the spectrum has a cusp at zero frequency, c_n falls like a
+power of n) and hardly elsewhere. Measured on processes with exactly known integrals:
+``benchmarks/calibration.py``.
 """
 
 from dataclasses import dataclass
@@ -68,6 +75,20 @@ class Cepstrum:
         kept = self.cutoff if cutoff is None else cutoff
         return float(self.log_zero_stds[kept])
 
+    def log_zero_error(self, cutoff: int | None = None, before: int | None = None) -> float:
+        """Error of L0 with what it still changes with K, see the module.
+
+        Args:
+            cutoff: K; by default the one in use.
+            before: the K from which on the change counts; K_AIC by default.
+        """
+        kept = self.cutoff if cutoff is None else cutoff
+        first = min(kept, self.cutoff_aic if before is None else before)
+        logs, stds = self.log_zeros, self.log_zero_stds
+        noise = stds[kept] ** 2 - stds[first] ** 2
+        change = max(0.0, (logs[kept] - logs[first]) ** 2 - noise)
+        return float(np.sqrt(stds[kept] ** 2 + change))
+
     @property
     def zero(self) -> float:
         """S(0) = exp(L0), the integral over all times of the autocorrelation."""
@@ -105,7 +126,7 @@ class Cepstrum:
 
 
 def cepstrum(
-    power: Float, *, dof: float, length: int, factor: float = 2.0, cutoff: int | None = None
+    power: Float, *, dof: float, length: int, factor: float = 3.0, cutoff: int | None = None
 ) -> Cepstrum:
     """Analyse the spectrum of a segment.
 

@@ -169,7 +169,7 @@ def test_results_are_saved_and_json_is_json(tmp_path: Path) -> None:
     )
     assert summary["kappa"] == found.kappa
     assert summary["prefactor"]["value"] == prefactor(T, V)
-    assert summary["methods"]["cepstral"]["K"] == 2 * summary["settings"]["K_AIC"]
+    assert summary["methods"]["cepstral"]["K"] == 3 * summary["settings"]["K_AIC"]
     with np.load(tmp_path / "gk" / "gk.npz") as curves:
         assert curves["kappa_cumulative"].shape[1:] == (3, 3)
         assert curves["lag_time"][1] == 1.0

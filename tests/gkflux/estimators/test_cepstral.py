@@ -47,16 +47,36 @@ def test_a_smooth_spectrum_comes_back_with_few_coefficients(length: int) -> None
     assert found.zero == pytest.approx(np.exp(1.4), rel=1e-7)
 
 
-def test_twice_the_coefficients_of_aic() -> None:
+def test_more_coefficients_than_those_of_aic() -> None:
     angle = np.linspace(0, np.pi, 2049)
     generator = np.random.default_rng(3)
     noise = generator.gamma(6, 1 / 6, size=2049)
     power = noise / (1.1 - np.cos(angle))
     plain = cepstrum(power, dof=6, length=4096, factor=1.0)
-    twice = cepstrum(power, dof=6, length=4096)
+    more = cepstrum(power, dof=6, length=4096)
     assert plain.cutoff == plain.cutoff_aic == int(np.argmin(plain.aic)) > 0
-    assert twice.cutoff == 2 * plain.cutoff
-    assert twice.log_zero_std() > plain.log_zero_std()
+    assert more.cutoff == 3 * plain.cutoff
+    assert more.log_zero_std() > plain.log_zero_std()
+    assert plain.log_zero_error() == plain.log_zero_std()
+
+
+@pytest.mark.parametrize("cusp", [False, True])
+def test_what_still_changes_with_the_cut_off_is_in_the_error(cusp: bool) -> None:
+    """A smooth spectrum has converged at K_AIC, one with a cusp never does."""
+    angle = np.linspace(0, np.pi, 2049)
+    power = np.exp(3 * np.sqrt(np.sin(angle / 2))) if cusp else 1.1 - np.cos(angle)
+    noise = np.random.default_rng(3).gamma(6, 1 / 6, size=(300, 2049))
+    noise[:, [0, -1]] = np.random.default_rng(4).gamma(3, 1 / 3, size=(300, 2))
+    found = [cepstrum(each / power, dof=6, length=4096) for each in noise]
+    ratios = np.array([one.log_zero_error() / one.log_zero_std() for one in found])
+    assert (ratios >= 1).all()
+    shares = [one.log_zeros[one.cutoff] - one.log_zeros[one.cutoff_aic] for one in found]
+    for one, change in zip(found, shares, strict=True):
+        low, high = one.log_zero_std(one.cutoff_aic), one.log_zero_std()
+        left = max(0.0, change**2 - (high**2 - low**2))
+        assert one.log_zero_error() == pytest.approx(np.sqrt(high**2 + left), rel=1e-12)
+    widened = float(np.mean(ratios > 1.2))
+    assert widened > 0.4 if cusp else widened < 0.25
 
 
 def test_scale_and_unit_pass_through() -> None:
