@@ -13,8 +13,8 @@ import numpy as np
 
 import stepson
 from gkflux.correlate import Float
+from gkflux.flux_series import Series, scalar_series
 from gkflux.moments import TimeMoments
-from gkflux.trajectories import Series, scalar_series
 
 __all__ = ["History"]
 

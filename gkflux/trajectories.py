@@ -7,7 +7,7 @@ model, atoms, cell, timestep, gauge or target temperature are refused, with the 
 Nothing here looks at a frame: metadata and the index only.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import stepson
-from gkflux.beside import Beside, MassCurrents, current_source, frames_of, mean_virials
-from gkflux.correlate import Float
+from gkflux.beside import Beside, MassCurrents, current_source, mean_virials
 from gkflux.errors import FluxError
+from gkflux.flux_series import factors_of, read_samples
 from gkflux.pooling import (
     FluxFile,
     constant_volume,
@@ -29,20 +28,14 @@ from gkflux.pooling import (
     refuse_different,
     refuse_twice,
 )
-from gkflux.runs import Chunk, Part, Run
-from gkflux.stored_units import factor
-from stepson.batch import Batch
+from gkflux.runs import Part, Run
 from stepson.errors import FormatError
 from stepson.series.names import expand
 
-__all__ = ["Series", "find_files", "scalar_series", "trajectory_runs"]
+__all__ = ["find_files", "trajectory_runs"]
 
-FRAMES = 1 << 16
-"""Frames of a batch: a few megabytes of small columns."""
 DIFFUSING = 4.0
 """Mean square displacement of a species, Å², that is diffusion; vibrations stay below 1."""
-Series = tuple[NDArray[np.int64], Float]
-_SERIES = ("temperature", "energy", "energy_kinetic", "volume")
 
 
 def find_files(paths: str | Path | Iterable[str | Path]) -> list[str]:
@@ -148,7 +141,7 @@ def _with(
     files = [(f.path, f.samples, f.stop) for f in group]
     return replace(
         run,
-        read=partial(_read, files, run.every, name=name, beside=beside),
+        read=partial(read_samples, files, run.every, name=name, beside=beside),
         channels=run.channels if beside is None else beside.channels,
         variant=name if beside is None else beside.variant,
     )
@@ -222,22 +215,7 @@ def _check_fields(trajectory: stepson.Trajectory, path: str) -> None:
         raise FluxError(
             f"{path}: heat_flux has the shape {shape}, expected (3,): one vector a sample"
         )
-    _factors(trajectory, path)
-
-
-def _factors(
-    trajectory: stepson.Trajectory,
-    path: str,
-    names: Sequence[str] = ("heat_flux", *_SERIES),
-) -> dict[str, float]:
-    """What turns each field that is read into eV, Å, fs, K."""
-    cell = None if "volume" in trajectory.fields else trajectory.metadata.get("cell")
-    volume = None if cell is None else abs(float(np.linalg.det(np.array(cell, float))))
-    return {
-        name: factor(trajectory.fields[name], path, volume)
-        for name in names
-        if name in trajectory.fields
-    }
+    factors_of(trajectory, path)
 
 
 def _table(metadata: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -319,7 +297,9 @@ def _run(group: Sequence[FluxFile], temperature: float | None, volume: float | N
         samples=sum(file.samples for file in group),
         every=first.every,
         timestep=first.timestep,
-        read=partial(_read, [(f.path, f.samples, f.stop) for f in group], first.every),
+        read=partial(
+            read_samples, [(f.path, f.samples, f.stop) for f in group], first.every
+        ),
         origin=first.steps[0],
         parts=tuple(Part(f.uuid, f.samples) for f in group),
         volume=own if volume is None else volume,
@@ -333,93 +313,3 @@ def _first_hop(group: Sequence[FluxFile]) -> dict[str, Any]:
     watched = [file for file in group if "hop" in file.facts]
     hops = ({**f.facts["hop"], "file": f.path} for f in watched if f.facts["hop"])
     return {"hop": next(hops, None)} if watched else {}
-
-
-def _read(
-    files: Sequence[tuple[str, int, int | None]],
-    every: int,
-    start: int,
-    stop: int,
-    *,
-    name: str = "heat_flux",
-    beside: Beside | None = None,
-) -> Iterator[Chunk]:
-    """Read a range of samples of files (path, samples, step at which they end)."""
-    before = 0
-    for path, samples, end in files:
-        low, high = max(start - before, 0), min(stop - before, samples)
-        if low < high:
-            yield from _read_file(path, (low, high), every, end, name, beside)
-        before += samples
-
-
-def _read_file(
-    path: str,
-    samples: tuple[int, int],
-    every: int,
-    end: int | None,
-    name: str,
-    beside: Beside | None,
-) -> Iterator[Chunk]:
-    """Read a range of samples of the flux called `name`, and the scalars of their steps."""
-    low, high = samples
-    with stepson.open(path) as trajectory:
-        names = [each for each in _SERIES if each in trajectory.fields]
-        factors = _factors(trajectory, path, (name, *_SERIES))
-        more = () if beside is None else beside.fields(trajectory)
-        frames = frames_of(trajectory, more, FRAMES) if more else FRAMES
-        steps = trajectory[name].steps
-        first, last = int(steps[low]), int(steps[high - 1]) + every
-        if high < len(steps):
-            last = min(last, int(steps[high]))
-        if end is not None:
-            last = min(last, end)
-        for batch in trajectory.stream(
-            name, *names, *more, frames=frames, start=first, stop=last
-        ):
-            at = np.asarray(batch.steps[name], np.int64)
-            rows = factors[name] * np.asarray(batch[name], dtype=np.float64)
-            if beside is not None:
-                rows = beside(rows, at, batch)
-            yield Chunk(at, rows, _total_energy(_scalars(batch, names, factors)))
-
-
-def scalar_series(
-    trajectory: stepson.Trajectory, start: int | None = None
-) -> Iterator[dict[str, Series]]:
-    """Read temperature (K), total energy (eV) and volume (Å³) of a file, in chunks.
-
-    Args:
-        trajectory: opened.
-        start: the first step wanted.
-    """
-    names = [name for name in _SERIES if name in trajectory.fields]
-    if not names:
-        return
-    factors = _factors(trajectory, str(trajectory.path), names)
-    for batch in trajectory.stream(*names, frames=FRAMES, start=start):
-        yield _total_energy(_scalars(batch, names, factors))
-
-
-def _scalars(
-    batch: Batch, names: Sequence[str], factors: Mapping[str, float]
-) -> dict[str, Series]:
-    return {
-        name: (
-            np.asarray(batch.steps[name], np.int64),
-            factors[name] * np.asarray(batch[name], float),
-        )
-        for name in names
-    }
-
-
-def _total_energy(scalars: dict[str, Series]) -> dict[str, Series]:
-    """Replace potential and kinetic energy by their sum where both are recorded."""
-    potential = scalars.pop("energy", None)
-    kinetic = scalars.pop("energy_kinetic", None)
-    if potential is not None and kinetic is not None:
-        steps, mine, theirs = np.intersect1d(
-            potential[0], kinetic[0], assume_unique=True, return_indices=True
-        )
-        scalars["energy"] = (steps, potential[1][mine] + kinetic[1][theirs])
-    return scalars
