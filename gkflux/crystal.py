@@ -16,6 +16,7 @@ from gkflux.correlate import Float
 from gkflux.runs import Run
 from gkflux.symmetry import Finding, search
 from gkflux.system import System
+from stepson.errors import FormatError
 
 __all__ = ["given", "of_runs"]
 
@@ -57,7 +58,10 @@ def of_runs(runs: Sequence[Run]) -> Finding:
     if any(run.facts.get("diffusing") for run in runs):
         return Finding(None, "not looked for: species diffuse")
     with stepson.open(files[0]) as trajectory:
-        return _of_trajectory(trajectory)
+        try:
+            return _of_trajectory(trajectory)
+        except FormatError as error:  # kappa itself is not withheld for this
+            return Finding(None, f"not looked for: {error}")
 
 
 def _of_trajectory(trajectory: stepson.Trajectory) -> Finding:
@@ -67,13 +71,19 @@ def _of_trajectory(trajectory: stepson.Trajectory) -> Finding:
     if cell is None or numbers is None or not periodic:
         return Finding(None, "not looked for: the file has no periodic cell")
     cell = np.array(cell, dtype=np.float64)
+    if cell.shape != (3, 3) or not abs(np.linalg.det(cell)) > 0:
+        return Finding(None, "not looked for: the cell has no volume")
     lattice = metadata.get("lattice")
     if lattice is not None:
         sites = np.array(lattice, dtype=np.float64)
         return search(cell, sites, numbers, tolerance=EXACT, source="the reference lattice")
     if "positions" not in trajectory.fields or not len(trajectory["positions"]):
         return Finding(None, "not looked for: the file has no positions")
+    if trajectory.fields["positions"].unit != "Å":
+        return Finding(None, "not looked for: positions are not in Å")
     mean, tolerance, frames = _mean(trajectory["positions"])
+    if not np.isfinite(mean).all():
+        return Finding(None, "not looked for: positions that are not finite")
     source = f"mean positions of {frames} frames" if frames > 1 else "positions of a frame"
     return search(cell, mean, numbers, tolerance=tolerance, source=source)
 

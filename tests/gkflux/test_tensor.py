@@ -11,10 +11,11 @@ import gkflux
 import stepson
 from gkflux.conductivity import prefactor
 from gkflux.correlate import Float
+from gkflux.crystal import given
 from gkflux.plan import Settings
 from gkflux.spectrum import Spectrum, SpectrumAccumulator
 from gkflux.symmetry import symmetry_of
-from gkflux.tensor import class_mean, plain_tensor, symmetric_tensor
+from gkflux.tensor import class_mean, fit, plain_tensor, symmetric_tensor
 
 T, V = 300.0, 1000.0
 Z4 = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
@@ -100,8 +101,9 @@ def test_unbiased_covered_and_less_noisy_by_the_root_of_the_members(
         means.append(mean.kappa)
         mean_stds.append(mean.std)
         # the same number of coefficients, every element for itself
-        cutoff = int(classes[0].estimate.details["K"])
-        plains.append(plain_tensor(spectrum, 3, 1.0, cutoff=cutoff).kappa)
+        same = Settings(cutoff=int(classes[0].estimate.details["K"]))
+        whole = fit(spectrum, range(3), 3, same)
+        plains.append(plain_tensor(spectrum, 3, 1.0, whole=whole).kappa)
         np.testing.assert_allclose(
             symmetry.symmetrised(tensor.kappa), tensor.kappa, atol=1e-12
         )
@@ -110,10 +112,10 @@ def test_unbiased_covered_and_less_noisy_by_the_root_of_the_members(
     assert np.abs(bias[np.abs(truth) > 1e-9]).max() < 0.4
     inside = np.abs(found - truth) < 1.96 * errors
     for a in range(3):
-        assert 0.88 <= inside[:, a, a].mean() <= 0.99
+        assert inside[:, a, a].mean() >= 0.9
     z = (np.array(means) - np.mean(kappas)) / np.array(mean_stds)
-    assert 0.88 <= (np.abs(z) < 1.96).mean() <= 0.99
-    assert 0.85 < z.std() < 1.2
+    assert (np.abs(z) < 1.96).mean() >= 0.9
+    assert 0.7 < z.std() < 1.15  # the error is larger by the bias that may be left
     if seed is None:
         assert np.all(found[:, ~np.eye(3, dtype=bool)] == 0)  # forbidden: exactly zero
         alone, together = np.array(plains)[:, 0, 0], found[:, 0, 0]
@@ -134,7 +136,7 @@ def test_free_off_diagonal_elements_are_found_and_correlate_the_mean(name: str) 
     truth = turn @ np.diag(kappas) @ turn.T
     symmetry = symmetry_of(GROUPS[name])
     generator = np.random.default_rng(2)
-    tensors, means, claims = [], [], []
+    tensors, means, claims, alone = [], [], [], []
     for _ in range(150):
         flux = process(8 * 1024, kappas, np.full(3, 5.0), generator)
         spectrum = spectrum_of(flux @ turn.T, 1024)
@@ -143,12 +145,16 @@ def test_free_off_diagonal_elements_are_found_and_correlate_the_mean(name: str) 
         mean = class_mean(tensor, classes, symmetry)
         means.append(mean.kappa)
         claims.append(mean.std)
+        alone.append(tensor.std.diagonal())
     found = np.array(tensors)
     error = found.std(axis=0) / np.sqrt(len(found))
     scatter = found.std(axis=0)
     assert np.all(np.abs(found.mean(axis=0) - truth) < 0.4 * scatter + 4 * error + 1e-12)
-    # without the coherence the claimed error would be a quarter too small
-    assert np.mean(claims) == pytest.approx(np.std(means), rel=0.12)
+    # how much the mean of the diagonal scatters more than of independent elements
+    more = np.std(means) / (np.sqrt(found.var(axis=0).trace()) / 3)
+    claimed = np.sqrt(np.mean(np.square(claims)) / (np.mean(np.square(alone)) / 3))
+    assert more > 1.15
+    assert claimed == pytest.approx(more, rel=0.08)
     assert symmetry.pairs
 
 
@@ -266,6 +272,35 @@ def test_the_structure_is_that_of_the_file(tmp_path: Path) -> None:
     assert none.symmetry["words"].startswith("none found (mean positions of 32 frames")
     asked = load(tmp_path / "mean.son", symmetry="none")
     assert asked.kappa == none.kappa
+
+
+def test_damaged_positions_do_not_withhold_kappa(tmp_path: Path) -> None:
+    build = pytest.importorskip("ase.build")
+    pytest.importorskip("spglib")
+    crystal = build.bulk("Mg", "hcp", a=3.2, c=5.2).repeat((8, 8, 8))
+    flux = process(2000, np.ones(3), np.full(3, 3.0), np.random.default_rng(6))
+    path = write(tmp_path / "md.son", crystal, flux, noise=0.1)
+    with stepson.open(path) as trajectory:
+        whole = trajectory["positions"][:].astype("float32").nbytes
+    content = bytearray(path.read_bytes())
+    assert whole > len(content) / 2  # most of the file are positions
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    found = gkflux.GreenKubo.from_trajectories(path)
+    assert "classes" not in found.symmetry
+    assert found.symmetry["words"].startswith("not looked for: ")
+    assert np.isfinite(found.kappa)
+
+
+def test_the_crystal_of_zirconia(shared_data: Path) -> None:
+    """Monoclinic, unique axis y: three values, and xz."""
+    pytest.importorskip("spglib")
+    system = gkflux.System.read(shared_data / "zro2" / "300K-96-atoms-lattice.in")
+    finding = given(system)
+    assert finding.symmetry is not None
+    assert finding.symmetry.group == "P2_1/c"
+    assert finding.symmetry.pairs == ((0, 2),)
+    assert finding.symmetry.aligned
 
 
 def test_an_unknown_choice_is_refused() -> None:
