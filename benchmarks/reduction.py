@@ -29,9 +29,7 @@ Float = NDArray[np.float64]
 CHUNK = 1 << 16
 
 
-def chunks(
-    samples: int, first: int = 0
-) -> Iterator[tuple[NDArray[np.int64], Float]]:
+def chunks(samples: int, first: int = 0) -> Iterator[tuple[NDArray[np.int64], Float]]:
     """Give the samples from `first` on of a smooth flux, made as they are asked for."""
     base = np.random.default_rng(0).normal(size=(CHUNK + 8, 3))
     smooth = sum(base[k : k + CHUNK] for k in range(8))

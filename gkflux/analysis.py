@@ -15,7 +15,7 @@ from gkflux.estimators.cepstral import Cepstrum
 from gkflux.estimators.composed import component_mean, compose, isotropy, named
 from gkflux.estimators.estimate import Estimate, mean_estimate
 from gkflux.estimators.first_dip import Dip, cumulative, find_dip, hann, vibes
-from gkflux.plan import Settings, correlation_time
+from gkflux.plan import Settings, correlation_time, smoothed
 from gkflux.reduce import Reduced
 from gkflux.spectrum import Spectrum
 from gkflux.symmetry import Symmetry
@@ -99,7 +99,7 @@ def analyse(
         "cepstral": cepstral("cepstral", whole, whole.cutoff, prefactor),
         "cepstral_aic": cepstral("cepstral_aic", whole, whole.cutoff_aic, prefactor),
     }
-    tau = correlation_time(whole.smooth(), spectrum.frequency)
+    tau = correlation_time(smoothed(whole), spectrum.frequency)
     logs, weights = _groups(data, whole)
     if len(logs) >= 3:
         methods["segments"] = log_estimate("segments", logs, weights, prefactor / 2)

@@ -8,17 +8,21 @@ the same while a trajectory grows, and what was accumulated stays valid.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, sqrt
 
 import numpy as np
 
 from gkflux.correlate import Float
 from gkflux.errors import FluxError
-from gkflux.estimators.cepstral import cepstrum
+from gkflux.estimators.cepstral import Cepstrum, cepstrum
 from gkflux.spectrum import Spectrum, segment_length
 
-__all__ = ["Plan", "Settings", "correlation_time", "plan"]
+__all__ = ["Plan", "Settings", "correlation_time", "plan", "smoothed"]
 
+NEAR = 0.8
+"""How near to its limit the spectrum must be to count as that; see `correlation_time`."""
+MIN_WINDOW = 512
+"""Lags kept at least, of data that are long enough: shorter windows save nothing."""
 MAX_WINDOW = 65_536
 """Lags kept at most."""
 MAX_BLOCKS = 64
@@ -84,27 +88,30 @@ class Plan:
 def correlation_time(spectrum: Float, frequency: Float) -> float:
     """Return the time that resolves the spectrum near zero frequency, fs.
 
-    It is 1/(2 pi f_2), f_2 the lowest frequency at which the (smooth) spectrum has left
-    the range from half to twice its value at zero: exactly tau for an exponential decay,
-    and for a solid, whose flux oscillates, the scale on which the spectrum rises from
-    kappa to its first band. It is this, not the integral of the normalised
+    It is 1/(4 pi f_1), f_1 the lowest frequency at which the (smooth) spectrum has left the
+    range from `NEAR` to 1/`NEAR` of its value at zero: exactly tau for an exponential
+    decay, and for a solid, whose flux oscillates, the scale on which the spectrum rises
+    from kappa to its first band. It is this, not the integral of the normalised
     autocorrelation (which oscillations make as small as one likes), that says how long a
-    run must be. White noise gives half the sampling time.
+    run must be; and the range is narrow, because a slow part that makes only a fifth of
+    kappa, or the tail of a power law, must be resolved as well. White noise gives half the
+    sampling time.
 
     Args:
         spectrum: smooth density, shape (bins,).
         frequency: THz, shape (bins,).
     """
     ratio = spectrum / spectrum[0]
-    away = np.flatnonzero((ratio < 0.5) | (ratio > 2.0))
-    bin_ = int(away[0]) if len(away) else len(frequency) - 1
+    away = np.flatnonzero((ratio < NEAR) | (ratio > 1 / NEAR))
     if not len(away):
-        return float(1e3 / (4 * frequency[bin_]))
+        return float(1e3 / (4 * frequency[-1]))
+    bin_ = int(away[0])
     low, high = np.log(ratio[bin_ - 1]), np.log(ratio[bin_])
-    edge = np.log(2.0) * np.sign(high)
+    edge = -np.log(NEAR) * np.sign(high)
     part = (edge - low) / (high - low)
-    half = frequency[bin_ - 1] + part * (frequency[bin_] - frequency[bin_ - 1])
-    return float(1e3 / (2 * np.pi * half))
+    left = frequency[bin_ - 1] + part * (frequency[bin_] - frequency[bin_ - 1])
+    # an exponential has left it at omega tau = sqrt(1 / NEAR - 1)
+    return float(1e3 * sqrt(1 / NEAR - 1) / (2 * np.pi * left))
 
 
 def plan(
@@ -169,7 +176,12 @@ def _smooth(spectrum: Spectrum) -> Float:
     components = min(3, spectrum.matrix.shape[1])
     power = np.einsum("kaa->k", spectrum.matrix[:, :components, :components]).real
     dof = components * spectrum.segments
-    return cepstrum(_positive(power / dof), dof=dof, length=spectrum.length).smooth()
+    return smoothed(cepstrum(_positive(power / dof), dof=dof, length=spectrum.length))
+
+
+def smoothed(found: Cepstrum) -> Float:
+    """Return the spectrum with twice the coefficients of AIC: less bias, hardly noisier."""
+    return found.smooth(min(2 * found.cutoff_aic, found.length // 2))
 
 
 def _positive(power: Float) -> Float:
@@ -230,7 +242,8 @@ def _window(
         return int(max(16, min(settings.lag / spacing, longest - 1)))
     if settings.mode == "vibes":
         return int(min(MAX_WINDOW, longest - 1))
-    wanted = _up(max(40 * tau / spacing, 12 * filter_window, 64))
+    wanted = max(40 * tau / spacing, 12 * filter_window, MIN_WINDOW)
+    wanted = 1 << (ceil(wanted) - 1).bit_length()
     return int(max(16, min(wanted, longest // 4, MAX_WINDOW)))
 
 

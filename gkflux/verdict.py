@@ -17,7 +17,7 @@ from gkflux.reduce import Reduced
 
 __all__ = ["CONVERGED", "NO_ERROR", "correlation_times", "more", "verdict", "written"]
 
-CONVERGED = 2500.0
+CONVERGED = 4000.0
 """Independent components x length, in correlation times, from where the error bar is
 calibrated."""
 NO_ERROR = 50.0

@@ -121,7 +121,7 @@ def test_value_and_unit_are_those_of_si(tmp_path: Path) -> None:
     assert found["temperature_K"] == pytest.approx(330, rel=1e-12)
     assert found["volume_A3"] == pytest.approx(1100, rel=1e-12)
     assert abs(found["kappa"] - exact(330, 1100)) < 3 * found["kappa_std"]
-    assert found["kappa_std"] < 0.06 * found["kappa"]
+    assert found["kappa_std"] < 0.09 * found["kappa"]
     # lag by lag: C_ab(k) = <J_a(t + k) J_b(t)>, then trapezoids from zero
     x, lags = flux - flux.mean(axis=0), 50
     direct = np.array([x[k:].T @ x[: len(x) - k] / (len(x) - k) for k in range(lags)])
