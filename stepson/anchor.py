@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stepson.errors import FormatError
 from stepson.records import COMMIT_SIZE, Commit
-from stepson.source import Followed, expect
+from stepson.source import Followed, confirmed, expect
 
 __all__ = ["Anchored"]
 
@@ -44,6 +44,11 @@ class Anchored:
     def far(self) -> bool:
         """Whether a read costs a round trip."""
         return bool(getattr(self._source, "far", False))
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the end came twice, and the same, since the last look."""
+        return confirmed(self._source)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """At most `length` bytes from `offset` on; fewer only where the source ends.

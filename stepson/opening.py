@@ -164,8 +164,8 @@ def open_source(source: Source, *, lenient: bool = False) -> Opened:
 
     What came over a network may have changed on its way, and a torn tail looks the same:
     both ends are fetched once more before frames are taken for uncommitted. Where what is
-    torn reaches beyond the end that was fetched, the end came again with what is before it
-    (`stepson.source.doubt`); so opening stays at four requests.
+    torn reaches beyond the end that was fetched, the end has come again with what is before
+    it (`stepson.source.confirmed`); so opening stays at four requests.
 
     Args:
         source: of the file.
@@ -182,8 +182,8 @@ def open_source(source: Source, *, lenient: bool = False) -> Opened:
     except FormatError:
         pass
     else:
-        whole = not found.torn_bytes and not found.damages
-        if whole or confirmed(source):
+        sound = not (found.damages or found.tail.rejected)
+        if sound and (not found.torn_bytes or confirmed(source)):
             return found
     forget(source)
     return _opened(Edges(source), lenient)

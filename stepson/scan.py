@@ -33,7 +33,7 @@ from stepson.records import (
     RecordType,
     unpack_map,
 )
-from stepson.source import EDGE, Source, doubt, expect
+from stepson.source import EDGE, Source, expect
 
 __all__ = [
     "Record",
@@ -191,6 +191,8 @@ class Tail(NamedTuple):
     """Bytes from here on are torn."""
     damage: FormatError | None = None
     """A later COMMIT that must have counted, and does not verify."""
+    rejected: bool = False
+    """Whether a later COMMIT verifies and its transaction does not."""
 
 
 def find_tail(source: Source, uuid: bytes, size: int) -> Tail:
@@ -208,20 +210,23 @@ def find_tail(source: Source, uuid: bytes, size: int) -> Tail:
     footer = _find_footer(source, uuid, size)
     if footer is not None:
         return _sealed(source, footer, uuid, size)
-    commit, damage = _newest(source, uuid, size)
+    newest = find_commit(source, uuid, size)
+    commit, damage = _counting(source, newest, uuid)
     footer = _footer_at(source, commit.end, uuid, size)
     end = commit.end if footer is None else footer.end
-    return Tail(commit, footer, False, end, damage)
+    return Tail(commit, footer, False, end, damage, commit != newest)
 
 
-def _newest(source: Source, uuid: bytes, size: int) -> tuple[Commit, FormatError | None]:
-    """The last COMMIT that counts in a file that no FOOTER ends.
+def _counting(
+    source: Source, newest: Commit, uuid: bytes
+) -> tuple[Commit, FormatError | None]:
+    """The last COMMIT that counts in a file that no FOOTER ends, from the last one on.
 
     One whose transaction fails names another that counted when it was written. Between the
     two may stand a later one that counts: where nothing arrived, the disk may show what an
     earlier life of the file had written there, with a COMMIT at its own offset.
     """
-    commit = torn = find_commit(source, uuid, size)
+    commit = torn = newest
     before = max(0, commit.start - EDGE)  # with the TABLE and COMMIT that may be needed
     expect(source, [(before, commit.end - before)])
     failure: FormatError | None = None
@@ -331,7 +336,6 @@ def find_commit(source: Source, uuid: bytes, size: int) -> Commit:
                 if commit is not None:
                     return commit
         end, reach = start, 2 * reach
-        doubt(source)
     raise FormatError(
         "no COMMIT verifies: the file is damaged, or was cut short; "
         "`stepson recover IN OUT` saves what is sound"

@@ -92,13 +92,6 @@ def forget(source: Source) -> bool:
     return True
 
 
-def doubt(source: Source) -> None:
-    """Have the end fetched again with the next read before it, where it came from afar."""
-    again = getattr(source, "doubt", None)
-    if again is not None:
-        again()
-
-
 def confirmed(source: Source) -> bool:
     """Whether the end came twice, and the same, since the last look."""
     return bool(getattr(source, "confirmed", False))
@@ -194,10 +187,6 @@ class Edges:
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Pass it on."""
         expect(self._source, ranges)
-
-    def doubt(self) -> None:
-        """Pass it on."""
-        doubt(self._source)
 
     def forget(self) -> None:
         """Read start and end again; the size stays that of the first look."""

@@ -28,7 +28,7 @@ from crc32c import crc32c
 from stepson.block import Array, Samples, Steps, gather_small
 from stepson.chunk import Chunk
 from stepson.encoder import Encoder
-from stepson.errors import DamageWarning, FormatError, WriterError
+from stepson.errors import UNREADABLE, DamageWarning, FormatError, WriterError
 from stepson.growth import Growth
 from stepson.index import Column, Entries
 from stepson.opening import Header, Opened, Table, Totals
@@ -300,7 +300,7 @@ class Appender:
             samples = self._guard(
                 lambda: insist(self.sink, blocks[0], partial(self._gather, blocks))
             )
-        except FormatError as error:
+        except UNREADABLE as error:
             what = f"{self._name}: {error}; its small fields are not copied"
             warnings.warn(what, DamageWarning, stacklevel=2)
             return 0

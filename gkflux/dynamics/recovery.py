@@ -111,14 +111,15 @@ class Restart:
     def adopt(self, state: State) -> bool:
         """Where files end at a checkpoint of this very step, let it rule.
 
-        What follows in such a file must continue it.
+        What follows in such a file must continue it. Asked after every step, so never at
+        the one where the batch began.
 
         Returns:
             Whether any state was another one.
         """
         changed = False
         for k, held in enumerate(self.held):
-            if held.latest != state.step or held.latest <= self.step:
+            if held.latest != state.step:
                 continue
             stored = held.checkpoints[held.latest]
             mine = {

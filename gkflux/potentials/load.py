@@ -26,20 +26,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gkflux.errors import FluxError, GkfluxWarning
 from gkflux.potentials.base import Potential
-from gkflux.potentials.inert import Array, Stub, shown
 from gkflux.potentials.lennard_jones import LennardJones
 from gkflux.potentials.model_file import Model, read_model, save_model
 from gkflux.potentials.model_units import Units
 from gkflux.potentials.python_model import PREFIX, python_potential
 from gkflux.potentials.schnet_potential import SchNetPotential
 from gkflux.potentials.schnetpack import Told, model_from
-from gkflux.potentials.schnetpack_modules import Contents, is_module, read_module
 from gkflux.potentials.stillinger_weber import StillingerWeber
-from gkflux.potentials.torch_files import is_torch_file, read_torch, reason_of, tensors
+from gkflux.potentials.torch_contents import contents_of
+from gkflux.potentials.torch_files import is_torch_file, reason_of
 
 __all__ = ["ANALYTIC", "convert_model", "load_model", "load_potential", "shipped_models"]
 
@@ -249,7 +247,7 @@ def load_model(path: str | PathLike[str], told: Told | None = None) -> Model:
     if not is_torch_file(head):
         raise FluxError(f"{file} is neither a safetensors nor a torch model file")
     try:
-        return model_from(file, _contents(file), told)
+        return model_from(file, contents_of(file), told)
     except FluxError:
         raise
     except Exception as error:  # what a file holds can be wrong in any way
@@ -257,61 +255,3 @@ def load_model(path: str | PathLike[str], told: Told | None = None) -> Model:
             f"{file} is a damaged torch file, or of a form that is not known here: "
             f"{reason_of(error)}"
         ) from error
-
-
-def _contents(file: Path) -> Contents:
-    """Recognise what a torch file holds."""
-    content = read_torch(file)
-    if is_module(content):
-        return read_module(file, content)
-    if not isinstance(content, dict):
-        raise FluxError(f"{file} holds no SchNet, but {_shown(content)}")
-    if "state_dict" in content:
-        return _checkpoint(file, content)
-    if "model" in content and "state" not in content:
-        return _of_trainer(file, content["model"])
-    if "state" not in content:
-        return Contents(_state(file, content))
-    config = content.get("config", content.get("spec"))
-    if not isinstance(config, dict):
-        what = "no config" if config is None else f"its config is {_shown(config)}"
-        raise FluxError(f"{file} has a state, but {what}: what network it is, is not known")
-    state = _state(file, content["state"])
-    program = "gknet" if "config" in content else "schnetkit"
-    return Contents(state, config=config, program=program, in_our_units=True)
-
-
-def _checkpoint(file: Path, content: dict[Any, Any]) -> Contents:
-    """A checkpoint of training: the newest tensors, and the module they belong to."""
-    state = _state(file, content["state_dict"], strict=False)
-    options = content.get("hyper_parameters")
-    module = options.get("model") if isinstance(options, dict) else None
-    if not (isinstance(module, Stub) and is_module(module)):
-        return Contents(state, program="PyTorch Lightning")
-    newest = {key.removeprefix("model."): value for key, value in state.items()}
-    return read_module(file, module, newest)
-
-
-def _of_trainer(file: Path, model: object) -> Contents:
-    """A checkpoint that has the module, or its tensors, under "model"."""
-    if isinstance(model, Stub) and is_module(model):
-        return read_module(file, model)
-    return Contents(_state(file, model))
-
-
-def _state(file: Path, found: object, *, strict: bool = True) -> dict[str, Tensor]:
-    """Tensors by name; refuses what is something else."""
-    if isinstance(found, dict) and found and all(isinstance(key, str) for key in found):
-        values = {k: v for k, v in found.items() if isinstance(v, Array)}
-        if values and (len(values) == len(found) or not strict):
-            return tensors(values)
-    raise FluxError(f"{file} holds no table of tensors by name, but {_shown(found)}")
-
-
-def _shown(content: object) -> str:
-    """One line on something strange."""
-    if isinstance(content, Stub):
-        return f"{shown(content)}, which is never run here"
-    if isinstance(content, dict) and content:
-        return f"a dictionary of {', '.join(map(shown, list(content)[:4]))}"
-    return "an empty dictionary" if isinstance(content, dict) else shown(content)

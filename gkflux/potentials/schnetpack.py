@@ -204,7 +204,7 @@ def _network(
     for mine, k in (("hidden", 0), ("out", 1)):
         for part in ("weight", "bias"):
             renamed[f"{mine}.{part}"] = state[f"{out}.{k}.{part}"]
-    renamed |= _scale(state, shape.max_z)
+    renamed |= _scale(path, state, shape.max_z)
     return build(path, shape, renamed)
 
 
@@ -223,9 +223,19 @@ def _linear(names: Mapping[str, str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _scale(state: State, max_z: int) -> dict[str, Tensor]:
+def _scale(path: str | PathLike[str], state: State, max_z: int) -> dict[str, Tensor]:
     """Mean, stddev and atomref, which a file may lack, or have for few species."""
     prefix = "output_modules.0"
+    for key, value in state.items():
+        if (
+            key.startswith("postprocessors.")
+            and key.endswith(".scale")
+            and (value != 1).any()
+        ):
+            raise FluxError(
+                f"{path}: weights alone do not say which property {key} scales; give the "
+                "whole model, as SchNetPack saves it (best_model)"
+            )
     found = {
         key.split(".")[-1]: value
         for key, value in state.items()

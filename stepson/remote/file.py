@@ -9,7 +9,7 @@ Theory of operation. What costs is the round trip, so
   and the caller goes on meanwhile;
 - a single read fetches at least 64 KiB, reads that follow one another fetch more and
   more, up to 16 MiB, and a search backwards from the end takes 1 MiB, then 8 MiB
-  at a time;
+  at a time; the end comes once more with the first, as its COMMIT may have come broken;
 - what came stays for a while: at most 64 MiB, the oldest goes first.
 
 So a reader holds 64 MiB of fetched bytes beside what a reader of a local file holds.
@@ -96,7 +96,7 @@ class RemoteFile:
             if data:
                 self._spans.add(Span.of(place, data))
         self._tail = begin
-        self._end, self._doubted, self._renewed = tail, False, False
+        self._end = tail
 
     def _end_of(self, first: Reply, last: "Future[Reply]") -> tuple[bytes, int]:
         """The last bytes, and the size of the file."""
@@ -187,10 +187,10 @@ class RemoteFile:
     def _widened(self, offset: int, end: int) -> Range:
         """What to fetch when this is asked for and not at hand; see the module."""
         if end >= self._tail > offset:
-            if self._doubted and self._tail == self._size - len(self._end):
+            if self._tail == self._size - len(self._end):
                 for span in list(self._spans.covering(self._tail, self._size)):
                     self._spans.drop(span)
-                end, self._renewed = self._size, True
+                end = self._size
             reach = (self._size - each for each in BACKWARDS)
             further = next((r for r in reach if r < self._tail), self._tail - LARGEST)
             self._tail = max(0, min(offset, further))
@@ -224,18 +224,11 @@ class RemoteFile:
                 room -= stop - start
             self._spans.evict(KEPT)
 
-    def doubt(self) -> None:
-        """Fetch the end again with the next read that reaches before it.
-
-        Not where such a read was made already: then the end is not `confirmed`.
-        """
-        self._doubted = True
-
     @property
     def confirmed(self) -> bool:
         """Whether the end was fetched twice since the last look, and came the same."""
         begin = self._size - len(self._end)
-        return self._renewed and self.read_at(begin, len(self._end)) == self._end
+        return self._tail < begin and self.read_at(begin, len(self._end)) == self._end
 
     def look(self) -> None:
         """Fetch both ends anew; what was fetched before is dropped.

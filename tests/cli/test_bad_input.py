@@ -107,6 +107,16 @@ def test_structures(
     assert all(word in line for word in words), line
 
 
+def test_what_is_next_after_a_run_without_a_flux(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not Green-Kubo, which would refuse."""
+    path = folder / "run.toml"
+    path.write_text(CONFIG.replace("heat_flux.every = 2\n", ""))
+    assert main(["run", str(path)]) == 0
+    assert f"next: stepson info {folder}" in capsys.readouterr().out.replace("\n", " ")
+
+
 def test_more_workers_than_replicas_are_not_started(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,11 +252,11 @@ def test_truncated_models(
         (ours(elements=["Ar"]), "atomic numbers"),
         (ours(format=99), "upgrade"),
         (ours(provenance=[1]), "provenance"),
-        (shaped(features="x"), "architecture is wrong"),
+        (shaped(features="x"), "features is not a whole number"),
         (shaped(features=7), "do not fit"),
-        (shaped(cutoff=-1.0), "cutoff -1.0"),
+        (shaped(cutoff=-1.0), "cutoff is not a length in Å"),
         (shaped(cutoff=1e9), "cutoff"),
-        (shaped(readout="foo"), "'foo'"),
+        (shaped(readout="foo"), "readout is not one of ('ssp', 'silu')"),
     ],
 )
 def test_models(

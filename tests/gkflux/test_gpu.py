@@ -170,23 +170,21 @@ def test_zirconia(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nve", "langevin"])
-def test_a_graph_computes_what_single_kernels_do(
-    kind: str, network: SchNet, systems: list[System]
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"graphs": False}, id="kernel by kernel"),
+        pytest.param({}, id="once more"),
+        pytest.param({"skin": 0.1}, id="other lists"),
+        pytest.param({"block": 17}, id="other blocks"),
+    ],
+)
+def test_the_same_bits(
+    kind: str, other: dict[str, Any], network: SchNet, systems: list[System]
 ) -> None:
     state = State.at_rest(*stacked(systems))
-    a = run(network, systems, state, 200, kind)
-    assert_same(a, run(network, systems, state, 200, kind, graphs=False))
-    assert_same(a, run(network, systems, state, 200, kind))  # nor is there any chance
-
-
-@pytest.mark.parametrize("kind", ["nve", "langevin"])
-def test_lists_and_blocks_change_no_bit(
-    kind: str, network: SchNet, systems: list[System]
-) -> None:
-    state = State.at_rest(*stacked(systems))
-    a = run(network, systems, state, 200, kind)
-    assert_same(a, run(network, systems, state, 200, kind, skin=0.1))
-    assert_same(a, run(network, systems, state, 200, kind, block=17))
+    expected = run(network, systems, state, 200, kind)
+    assert_same(expected, run(network, systems, state, 200, kind, **other))
 
 
 @pytest.mark.parametrize("kind", ["nve", "langevin"])

@@ -667,8 +667,10 @@ def later(values: Any) -> Any:
     return "x-later", {}, values.tobytes(), values
 
 
-def of_another(second: Any = None, change: Any = None, scalars: Any = None) -> bytes:
-    """Three blocks by another program; `second` and `change` are of the middle one."""
+def of_another(
+    second: Any = None, change: Any = None, scalars: Any = None, how: Any = None
+) -> bytes:
+    """Three blocks by another program; all but `scalars` is of the middle one."""
     generated: Any = File
     told: Any = field_map
     fields = told("x", shape=["atom", 2]), told("e"), told("note", every=None)
@@ -678,7 +680,7 @@ def of_another(second: Any = None, change: Any = None, scalars: Any = None) -> b
         x, e = np.zeros((6, 2, 2)), steps / 3
         samples = {"x": (steps, x), "e": (steps, e), "note": (notes, notes / 1)}
         more = {"change": change} if change and i == 1 else {}
-        file.block(samples, None, second if i == 1 else None, **more)
+        file.block(samples, how if i == 1 else None, second if i == 1 else None, **more)
         file.commit()
     if scalars:
         file.index(0, file.scalars(scalars))
@@ -706,6 +708,16 @@ def test_steps_that_cannot_be_read_are_told(
     assert result.complete == (not lost)
     assert result.samples == {"x": 18, "e": 18, "note": 6 if lost else 9}
     assert result.damages
+
+
+def test_a_codec_that_is_not_known_is_copied(tmp_path: Path) -> None:
+    """Who knows it reads it; of small fields there is no second copy then."""
+    path = tmp_path / "md.son"
+    path.write_bytes(of_another(how={"e": later}))
+    with pytest.warns(stepson.DamageWarning, match="small fields are not copied"):
+        result = recover(path, tmp_path / "new.son")
+    assert result.complete
+    assert result.samples == {"x": 18, "e": 18, "note": 9}
 
 
 def test_a_copy_of_a_codec_that_is_not_known_hides_nothing(tmp_path: Path) -> None:

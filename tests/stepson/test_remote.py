@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -33,7 +34,8 @@ from stepson.opening import Header, open_source
 from stepson.recovery.recover import Recovery
 from stepson.remote import file as remote_file
 from stepson.remote.file import EXPECTED, KEPT, RemoteFile
-from stepson.remote.transport import Reply
+from stepson.remote.http import Http
+from stepson.remote.transport import Passing, Reply
 from stepson.schema import Schema
 from stepson.writing import start
 from tests.stepson.files import FIELDS, Memory, check_content, frame, steps_of
@@ -316,6 +318,17 @@ def test_a_file_that_is_replaced_while_it_is_read(server: Files) -> None:
             traj["positions"][:]
 
 
+@pytest.mark.parametrize("told", ["", "bytes */50"])
+def test_an_end_that_is_refused_is_no_empty_file(told: str) -> None:
+    def answer(told: str) -> Any:
+        return SimpleNamespace(status=416, headers={"Content-Range": told})
+
+    http = Http(fsspec.filesystem("http"), "http://a/md.son")
+    with pytest.raises(Passing, match="refuses bytes that the file has"):
+        http._check(answer(told), -1, 100)
+    assert http._check(answer("bytes */0"), -1, 100) == (0, 0, 0)
+
+
 def test_a_message_of_several_lines_is_one() -> None:
     error = RemoteError("http://a", "400, message:\n  cannot be decoded", offset=3)
     assert str(error) == "http://a: 400, message: cannot be decoded (at byte 3)"
@@ -324,7 +337,7 @@ def test_a_message_of_several_lines_is_one() -> None:
 @pytest.mark.parametrize("before", [0, 1])
 def test_a_broken_transaction_before_a_torn_end(server: Files, before: int) -> None:
     """That the end came twice the same says nothing of the transaction in front of it."""
-    sink, size = Memory(), 200_000
+    sink, size = Memory(), 10**6
     numbers = {"numbers": np.full(size, 18)}
     field = stepson.Field("positions", "float32", ("atom", 3), "Å", codec="raw")
     header, schema = Header(uuid4().bytes, "", "tests"), Schema((field,), size)
@@ -334,7 +347,7 @@ def test_a_broken_transaction_before_a_torn_end(server: Files, before: int) -> N
         writer.append(step, positions=np.zeros((size, 3), "f4"))
         writer.commit()
     server.content["/md.son"] = sink.data + np.random.default_rng(0).bytes(400_000)
-    for place in range(5):
+    for place in range(6):
         server.faults = [""] * place + ["garbled"]
         with warnings.catch_warnings():  # the first look may tell of damage
             warnings.simplefilter("ignore", stepson.DamageWarning)

@@ -827,6 +827,16 @@ def test_a_restart_in_front_of_the_end_goes_on(tmp_path: Path) -> None:
         check_content(joined(tmp_path, "a", "b"), even(0, 120))
 
 
+def test_a_file_that_starts_at_the_step_that_it_goes_on_from_is_a_run(
+    tmp_path: Path,
+) -> None:
+    """That step counts already: what goes on from a state has later frames."""
+    a = part(tmp_path, "a", even(0, 102))
+    part(tmp_path, "b", even(50, 120), names_of(a, 50), checkpoints=False)
+    with pytest.warns(SeriesWarning, match="starts at step 50, no later than step 50"):
+        assert len(stepson.open_many(tmp_path)) == 2
+
+
 def test_a_parent_that_is_not_there(tmp_path: Path) -> None:
     a = part(tmp_path, "a", even(0, 20))
     b = part(tmp_path, "b", even(20, 40), a)

@@ -146,7 +146,8 @@ def command(
     if as_json:
         terminal.show_json(_facts(result))
     else:
-        terminal.show(summary(result, command=_again(config)))
+        flux = any(stage.heat_flux is not None for stage in loaded.stage)
+        terminal.show(summary(result, command=_again(config), flux=flux))
     return 128 + caught[0] if result.interrupted and caught else 0
 
 

@@ -135,17 +135,19 @@ def message_line(message: str) -> Text:
     return Text.assemble(("! ", "warning"), message)
 
 
-def summary(result: "RunSummary", *, command: str) -> Text:
+def summary(result: "RunSummary", *, command: str, flux: bool = True) -> Text:
     """Say what a run has left behind and which command is next.
 
     Args:
         result: of the run.
         command: that was given, for going on after an interruption.
+        flux: whether any stage has a heat flux, for a conductivity.
     """
     place = f"{plural(len(result.files), 'file')}, {size(result.bytes_written)} in "
     folder = nearby(result.folder)
     files = Text.assemble(place, (folder, "name"))
-    following = f"stepson gk {shlex.quote(folder)}" if result.finished else command
+    then = f"stepson {'gk' if flux else 'info'} {shlex.quote(folder)}"
+    following = then if result.finished else command
     where = f"step {count(result.step)} of {count(result.steps)} of {result.stage}"
     if result.already_finished:
         head = Text("finished before: nothing to do; ")

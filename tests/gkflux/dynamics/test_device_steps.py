@@ -205,6 +205,22 @@ def test_an_atom_that_flies_away_is_named(longest: float) -> None:
     assert kept == list(range(1, found.value.step))
 
 
+def test_an_atom_that_is_too_fast_in_the_middle_of_a_block_only() -> None:
+    """The limit is the largest speed of 32 steps, which is not that of the last."""
+    engine, fastest = host("nve"), []
+    for _ in range(32):
+        engine.step()
+        fastest.append(float(np.linalg.norm(engine.state.velocities, axis=2).max()))
+    peak = int(np.argmax(fastest))
+    assert fastest[-1] < 0.999 * fastest[peak]
+    longest = fastest[peak] * TIMESTEP * (1 - 1e-6)
+    steps = make("nve", longest=longest, skin=6.0)  # one list lasts: no block is halved
+    steps.begin()
+    with pytest.raises(UnstableError) as found:
+        steps.advance(32)
+    assert found.value.step <= peak + 1
+
+
 def move(engine: Engine, steps: int) -> None:
     for _ in range(steps):
         engine.step()

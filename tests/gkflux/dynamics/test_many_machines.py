@@ -1,5 +1,6 @@
 """Replicas spread over worker processes: the same bytes, whoever dies."""
 
+import errno
 import json
 import os
 import signal
@@ -102,14 +103,14 @@ class Dask:
         until(self.file.exists)
         self.address = json.loads(self.file.read_text())["address"]
 
-    def worker(self, **extra: str) -> "subprocess.Popen[bytes]":
-        """Start one, and wait until it has joined."""
+    def workers(self, count: int = 1, **extra: str) -> None:
+        """Start some, and wait until they have joined."""
         client = connect(self.address)
         before = len(client.nthreads())
-        child = self._worker(extra)
-        until(lambda: len(client.nthreads()) > before)
+        for _ in range(count):
+            self._worker(extra)
+        until(lambda: len(client.nthreads()) == before + count)
         client.close()
-        return child
 
     def _worker(self, extra: dict[str, str]) -> "subprocess.Popen[bytes]":
         words = ["dask_worker", self.address, "--no-nanny", "--nthreads", "1"]
@@ -149,8 +150,7 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask]:
     """A cluster of two workers."""
     found = Dask(tmp_path_factory.mktemp("dask"))
     try:
-        found.worker()
-        found.worker()
+        found.workers(2)
         yield found
     finally:
         found.end()
@@ -216,10 +216,11 @@ def test_workers_leave_the_files_that_one_process_does(
 
 
 def test_a_worker_that_is_killed_costs_nothing(
-    dask: Dask, unbroken: Path, tmp_path: Path
+    dask: Dask, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of three; what it had goes on with the other two."""
-    dask.worker()
+    monkeypatch.setattr(cluster, "CENSUS", 0.1)
+    dask.workers()
     with killing(tmp_path) as killed:
         summary = spread(tmp_path, LONG, scheduler=dask.address)
     assert summary.finished
@@ -305,7 +306,7 @@ def test_a_worker_of_another_version_is_not_used(tmp_path: Path) -> None:
     )
     found = Dask(tmp_path)
     try:
-        found.worker(PYTHONPATH=os.pathsep.join([str(other), str(ROOT)]))
+        found.workers(PYTHONPATH=os.pathsep.join([str(other), str(ROOT)]))
         with pytest.raises(FluxError, match=r"tcp://.*it has stepson 0\.0\.1, and this is"):
             spread(tmp_path / "run", scheduler=found.address)
     finally:
@@ -326,6 +327,19 @@ def held(*checkpoints: int, end: int = 0) -> Held:
     return Held(None, 0, end, {step: {} for step in checkpoints})  # type: ignore[arg-type]
 
 
+def test_no_probe_is_left_on_a_full_disk(
+    dask: Dask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        spread(tmp_path / "run", scheduler=dask.address)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_files_that_share_a_checkpoint_are_one_group() -> None:
     one, ahead = held(40, 50), held(50, 60)
     assert sort_into_groups([ahead, one, one]) == [[0, 1, 2]]
@@ -333,6 +347,8 @@ def test_files_that_share_a_checkpoint_are_one_group() -> None:
     assert sort_into_groups([held(end=30), None]) == [[0, 1]]
     # each shares one with its neighbour, and all of them none
     assert sort_into_groups([held(20, 30), held(30, 40), held(40, 50)]) == [[0, 1], [2]]
+    # the last shares one with the first, but not the one that the first two share
+    assert sort_into_groups([held(20, 30), held(30, 40), held(20, 50)]) == [[0, 1], [2]]
 
 
 def stepson_run(config: Path, folder: Path, *words: str) -> "subprocess.Popen[str]":

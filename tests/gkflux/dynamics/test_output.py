@@ -18,6 +18,8 @@ import pytest
 import stepson
 from gkflux.dynamics import loop
 from gkflux.dynamics.epochs import EpochThread
+from gkflux.dynamics.recording import Recorder
+from stepson.errors import WriterError
 from tests.gkflux.dynamics.runs import (
     TWO_STAGES,
     Counting,
@@ -121,6 +123,41 @@ def test_what_waits_for_a_slow_disk_is_bounded(
     monkeypatch.setattr(EpochThread, "submit", submit)
     assert perform(tmp_path, SLOW).finished
     assert 20_000 <= max(sizes) < 22_000
+
+
+def test_after_a_failure_no_file_gets_another_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second file cannot be written while the next epoch is handed over already."""
+    fields = [stepson.Field("energy", "float64", (), "eV")]
+    writers = [
+        stepson.create(
+            tmp_path / f"{k}.son",
+            fields=fields,
+            numbers=[18],
+            commit="manual",
+            threaded=False,
+        )
+        for k in range(2)
+    ]
+    handed_over = threading.Event()
+
+    def full(**options: Any) -> None:
+        assert handed_over.wait(timeout=30)
+        raise WriterError("no space")
+
+    monkeypatch.setattr(writers[1], "commit", full)
+    thread = EpochThread(writers, 0)
+    recorder = Recorder(tuple(fields), 2, 1)
+    for step in (1, 2):
+        recorder.put(step, {"energy": np.zeros(2)})
+        thread.submit(step, recorder.take(), None)
+    handed_over.set()
+    with pytest.raises(WriterError, match="no space"):
+        thread.close()
+    assert [thread.committed, writers[0].last_step] == [0, 1]
+    for writer in writers:
+        writer.abandon()
 
 
 def command(

@@ -210,6 +210,22 @@ def schnetpack_2(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return new
 
 
+def test_a_scale_of_nobody_knows_what_is_refused(tmp_path: Path) -> None:
+    """Its module says which property it scales; weights alone do not."""
+    shape = Architecture(features=16, gaussians=8, cutoff=4.0, readout="silu")
+    state = schnetpack_2(schnetpack_1(SchNet(shape)))
+    about = {"model": {"representation": {}, "elements": [8, 14]}}
+    path = tmp_path / "new.torch"
+    for scale in (1.0, 2.0):
+        whole = {**state, "postprocessors.2.scale": torch.tensor([scale])}
+        torch.save({"config": about, "state": whole}, path)
+        if scale == 1.0:
+            load_model(path)
+            continue
+        with pytest.raises(FluxError, match=r"which property postprocessors\.2\.scale"):
+            load_model(path)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_schnetpack_states(tmp_path: Path, version: int) -> None:
     torch.manual_seed(1)

@@ -276,6 +276,9 @@ def test_a_call_that_failed_leaves_no_trace(dtype: str) -> None:
             == fresh.forces(after, h).forces.tobytes()
         )
         assert batch.heat_flux(v).plain.tobytes() == fresh.heat_flux(v).plain.tobytes()
+        # and back to the first cells
+        expected = potential.batch(systems).forces(x).forces.tobytes()
+        assert batch.forces(x).forces.tobytes() == expected
 
 
 def test_nothing_is_stretched_to_the_batch() -> None:
