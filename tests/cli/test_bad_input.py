@@ -121,7 +121,7 @@ def test_more_workers_than_replicas_are_not_started(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each would hold half a gigabyte, for nothing."""
-    monkeypatch.setattr("gkflux.dynamics.workers._start", pytest.fail)
+    monkeypatch.setattr("gkflux.processes._start", pytest.fail)
     assert main(["run", str(folder / "run.toml"), "--workers", "9999"]) == 0
     assert (folder / "out" / "production" / "md.son").exists()
 

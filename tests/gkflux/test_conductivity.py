@@ -124,7 +124,7 @@ def test_a_sample_that_is_not_finite_is_left_out_and_counted(bad: int) -> None:
 
 def test_a_mean_taken_off_before_does_no_harm_and_is_noticed() -> None:
     series = autoregressive(3000, 3.0, 8)
-    known = {"timestep": 1.0, "volume": V, "temperature": T}
+    known: dict[str, Any] = {"timestep": 1.0, "volume": V, "temperature": T}
     found = gkflux.kappa(series - series.mean(axis=0), **known)
     assert found.kappa == pytest.approx(gkflux.kappa(series, **known).kappa, rel=0.1)
     messages = {c.name: c.message for c in found.checks}
@@ -135,7 +135,7 @@ def test_a_mean_taken_off_before_does_no_harm_and_is_noticed() -> None:
 def test_a_mean_that_is_no_fluctuation_does_no_harm_and_is_noticed(mean: float) -> None:
     """In standard deviations of the flux; it is in the bin at zero, and in no other."""
     series = autoregressive(30_000, 5.0, 8)
-    known = {"timestep": 1.0, "volume": V, "temperature": T}
+    known: dict[str, Any] = {"timestep": 1.0, "volume": V, "temperature": T}
     without = gkflux.kappa(series, **known)
     found = gkflux.kappa(series + np.array([0, mean * series.std(), 0]), **known)
     assert found.kappa == pytest.approx(without.kappa, abs=0.3 * without.kappa_std)
