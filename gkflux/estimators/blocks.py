@@ -88,7 +88,7 @@ def log_estimate(method: str, logs: Float, weights: Float, scale: float) -> Esti
     )
 
 
-def excess(measured: Estimate, claimed: Estimate, *, level: float = 0.05) -> bool:
+def excess(measured: Estimate, claimed: Estimate, *, level: float = 0.01) -> bool:
     """Say whether a measured error is larger than a claimed one beyond chance.
 
     A one-sided F-test of the ratio of their squares: Student's degrees of freedom of the

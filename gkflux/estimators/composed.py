@@ -3,7 +3,7 @@
 The value is the cepstral one, at K = 2 K_AIC. Its asymptotic error is right where the
 cepstrum is resolved; where it is not, errors *measured* between segments, replicas or
 blocks are larger. So the measured error replaces the claimed one when it is larger beyond
-chance (one-sided F-test, 5 %), and then Student's t makes the interval as wide as its few
+chance (one-sided F-test, 1 %), and then Student's t makes the interval as wide as its few
 degrees of freedom demand. An error is never made smaller.
 
 How often the 95 % (68 %) interval covers the exact integral, 400 replicas of 16 384
