@@ -11,7 +11,7 @@ error bar is too small, that must be so.
     python benchmarks/calibration.py [--replicas 400] [--json c.json] [--figure c.svg]
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -99,9 +99,14 @@ def processes() -> list[Process]:
 
 
 def reduce_one(
-    process: Process, generator: np.random.Generator, samples: int, runs: int, axes: int
+    process: Process,
+    generator: np.random.Generator,
+    samples: int,
+    runs: int,
+    axes: int,
+    modes: Sequence[str],
 ) -> list[gkflux.GreenKubo]:
-    """Draw `runs` independent fluxes of some components; reduce them by every rule."""
+    """Draw `runs` independent fluxes of some components; reduce them by some rules."""
     flux = [
         np.stack([process.sample(generator, samples) for _ in range(axes)], axis=1)
         for _ in range(runs)
@@ -114,7 +119,7 @@ def reduce_one(
             temperature=TEMPERATURE,
             mode=mode,
         )
-        for mode in ("default", "sportran", "vibes")
+        for mode in modes
     ]
 
 
@@ -140,13 +145,21 @@ def _row(one: Estimate, truth: float) -> Row:
 
 
 def _one(
-    generator: np.random.Generator, process: str, samples: int, runs: int, axes: int
+    generator: np.random.Generator,
+    process: str,
+    samples: int,
+    runs: int,
+    axes: int,
+    peers: Sequence[str],
 ) -> tuple[str, dict[str, Row]]:
     """Reduce one set of runs; return the verdict, and a row for every estimate."""
     known = {each.name: each for each in processes()}[process]
-    ours, sportran, vibes = reduce_one(known, generator, samples, runs, axes)
+    modes = ("default", *peers)
+    ours, *others = reduce_one(known, generator, samples, runs, axes, modes)
     estimates = {"composed": ours.record, **ours.methods}
-    estimates |= {"mode sportran": sportran.record, "mode vibes": vibes.record}
+    estimates |= {
+        f"mode {mode}": one.record for mode, one in zip(peers, others, strict=True)
+    }
     truth = exact(known)
     return ours.status, {name: _row(one, truth) for name, one in estimates.items()}
 
@@ -160,9 +173,12 @@ def calibrate(
     seed: int,
     axes: int = 3,
     workers: int = 1,
+    peers: Sequence[str] = ("sportran", "vibes"),
 ) -> dict[str, Any]:
     """Count how often the intervals cover."""
-    work = partial(_one, process=process.name, samples=samples, runs=runs, axes=axes)
+    work = partial(
+        _one, process=process.name, samples=samples, runs=runs, axes=axes, peers=peers
+    )
     generators = np.random.default_rng(seed).spawn(replicas)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:

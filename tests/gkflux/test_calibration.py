@@ -21,7 +21,9 @@ def calibration() -> Iterator[ModuleType]:
 
 def run(calibration: ModuleType, replicas: int) -> list[dict[str, Any]]:
     return [
-        calibration.calibrate(process, replicas=replicas, samples=16_384, runs=1, seed=11)
+        calibration.calibrate(
+            process, replicas=replicas, samples=16_384, runs=1, seed=11, peers=()
+        )
         for process in calibration.processes()
     ]
 
@@ -35,14 +37,14 @@ def test_the_exact_integrals_are_exact(calibration: ModuleType) -> None:
 
 
 def test_a_few_replicas_cover(calibration: ModuleType) -> None:
-    results = run(calibration, 30)
+    results = run(calibration, 20)
     composed = [result["methods"]["composed"] for result in results]
     plain = [result["methods"]["cepstral_aic"] for result in results]
-    # Of 180 intervals of true coverage 0.90, fewer than 152 cover once in a hundred cases.
-    assert np.mean([one["coverage_95"] for one in composed]) > 0.84
+    # Of 120 intervals of true coverage 0.90, fewer than 100 cover once in a hundred cases.
+    assert np.mean([one["coverage_95"] for one in composed]) > 0.83
     assert 0.55 < np.mean([one["coverage_68"] for one in composed]) < 0.88
     for result in results:
-        limit = most_bias(result["process"]) + 3 / np.sqrt(30)
+        limit = most_bias(result["process"]) + 3 / np.sqrt(20)
         assert abs(result["methods"]["composed"]["bias_sigma"]) < limit, result["process"]
     # and the rule is needed: what it replaces covers less
     assert np.mean([one["coverage_95"] for one in plain]) < 0.85
