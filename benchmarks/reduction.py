@@ -7,19 +7,25 @@ beside a peer in the same run where there is one:
 2. random ragged pieces merged in a random tree, against one shot;
 3. the whole reduction (both passes, all estimators) of a long run that is never in
    memory, with the highest resident memory of a process of its own;
-4. the same from a .son file.
+4. the same from a .son file;
+5. by the clock: that file by one thread, by two, by one and by two worker processes, and by
+   two of which one is killed, each in a process of its own; the start of the workers, which
+   takes seconds, counted in;
+6. with --long: a .son file of so many samples, by all cores, written to --folder.
 
     OMP_NUM_THREADS=1 python benchmarks/reduction.py [--samples 4000000] [--json r.json]
+        [--long 1000000000] [--folder DIR]
 """
 
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 import measuring
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from scipy.signal import correlate
 
@@ -120,6 +126,49 @@ def _measured(samples: int, seconds: float, found: Any) -> dict[str, float]:
     }
 
 
+def clocked(path: Path, how: dict[str, Any], kill: bool) -> dict[str, Any]:
+    """Reduce a file in some way, and say how long it took and what came out."""
+    import gkflux
+
+    seen = 0
+
+    def progress(_: str, done: int, total: int) -> None:
+        nonlocal seen
+        seen += 1
+        if kill and seen == 3:  # workers are children of this process
+            children = psutil.Process().children()
+            workers = [c for c in children if "dask_worker" in " ".join(c.cmdline())]
+            workers[0].kill()
+
+    start = perf_counter()
+    found = gkflux.GreenKubo.from_trajectories(
+        path, temperature=300.0, progress=progress, **how
+    )
+    return {
+        "seconds": perf_counter() - start,
+        "peak_MiB": measuring.memory_MiB(),
+        "curve": found.curves["autocorrelation"].ravel().tolist(),
+        "kappa": found.kappa,
+    }
+
+
+def sharing(path: Path) -> dict[str, Any]:
+    """Compare ways to share the work on one file."""
+    ways: dict[str, tuple[dict[str, Any], bool]] = {
+        "1 thread": ({"threads": 1}, False),
+        "2 threads": ({"threads": 2}, False),
+        "1 worker": ({"workers": 1}, False),
+        "2 workers": ({"workers": 2}, False),
+        "2 workers, one killed": ({"workers": 2}, True),
+    }
+    found = {name: measuring.fresh(clocked, path, *way) for name, way in ways.items()}
+    first = np.array(found["1 thread"]["curve"])
+    for one in found.values():
+        difference = np.abs(np.array(one.pop("curve")) - first).max()
+        one["difference"] = float(difference / np.abs(first).max())
+    return found
+
+
 def write(samples: int, path: Path) -> None:
     """Write the flux as a .son file."""
     import stepson
@@ -133,10 +182,22 @@ def write(samples: int, path: Path) -> None:
             out.extend(steps=steps, heat_flux=flux)
 
 
+def long(samples: int, folder: Path | None) -> dict[str, Any]:
+    """Write a long file, and reduce it by all cores."""
+    with tempfile.TemporaryDirectory(dir=folder) as where:
+        path = Path(where) / "flux.son"
+        write(samples, path)
+        found = measuring.fresh(clocked, path, {}, False)
+        del found["curve"]
+        return {"samples": samples, "bytes": path.stat().st_size, **found}
+
+
 def main() -> None:
     """Run the measurements from the command line."""
     parser = measuring.parser(__doc__)
     parser.add_argument("--samples", type=int, default=4_000_000)
+    parser.add_argument("--long", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="of the long file; it is removed")
     options = parser.parse_args()
     samples = options.samples
     with tempfile.TemporaryDirectory() as folder:
@@ -147,7 +208,11 @@ def main() -> None:
             "merging": merging(),
             "stream": [measuring.fresh(stream, n) for n in (samples // 8, samples)],
             "file": measuring.fresh(file, samples, path),
+            "sharing": sharing(path),
         }
+    if options.long:
+        result["long"] = long(options.long, options.folder)
+    result["machine"] = measuring.machine("numpy", "scipy", "dask")
     measuring.report(result, options.json)
 
 
