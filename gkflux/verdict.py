@@ -45,9 +45,9 @@ def verdict(data: Reduced, found: Analysis, settings: Settings) -> tuple[str, st
         )
     if length < CONVERGED:
         return "error too small", (
-            f"error bar perhaps too small: the data are {length:.0f} correlation times long "
-            f"({tau}), it is sound from {CONVERGED:.0f}; about {more(CONVERGED / length)} as "
-            "much data are needed"
+            f"error bar perhaps too small: the data are {length:.0f} correlation times "
+            f"long ({tau}), it is sound from {CONVERGED:.0f}; about "
+            f"{more(CONVERGED / length)} as much data are needed"
         )
     relative = found.record.half_width() / quantile(0.95, np.inf) / abs(found.record.kappa)
     percent = f"{100 * relative:.{0 if relative > 0.095 else 1}f} %"
