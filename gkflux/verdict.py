@@ -43,13 +43,16 @@ def verdict(data: Reduced, found: Analysis, settings: Settings) -> tuple[str, st
             f"no error bar: the data are {length:.0f} correlation times long ({tau}), "
             f"at least {NO_ERROR:.0f} are needed for one, {CONVERGED:.0f} for a sound one"
         )
+    relative = found.record.half_width() / quantile(0.95, np.inf) / abs(found.record.kappa)
+    wanted = (relative / settings.relative_error) ** 2
     if length < CONVERGED:
+        # the larger of what the error bar needs to be sound and to be small
+        times = more(max(CONVERGED / length, wanted if isfinite(wanted) else 0.0))
         return "error too small", (
             f"error bar perhaps too small: the data are {length:.0f} correlation times "
-            f"long ({tau}), it is sound from {CONVERGED:.0f}; about "
-            f"{more(CONVERGED / length)} as much data are needed"
+            f"long ({tau}), it is sound from {CONVERGED:.0f}; "
+            f"{100 * settings.relative_error:.3g} % needs about {times} as much data"
         )
-    relative = found.record.half_width() / quantile(0.95, np.inf) / abs(found.record.kappa)
     percent = f"{100 * relative:.{0 if relative > 0.095 else 1}f} %"
     if not isfinite(relative):
         return (
@@ -57,7 +60,7 @@ def verdict(data: Reduced, found: Analysis, settings: Settings) -> tuple[str, st
             f"no error bar: {found.record.method} gives none from these data",
         )
     if relative > settings.relative_error * 1.005:
-        times = more((relative / settings.relative_error) ** 2)
+        times = more(wanted)
         return "more data needed", (
             f"more data needed: the error bar is sound but {percent} of kappa; "
             f"{100 * settings.relative_error:.3g} % needs about {times} as much data "
