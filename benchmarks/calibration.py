@@ -238,7 +238,7 @@ def sound(results: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def figure(results: list[dict[str, Any]], path: Path) -> None:
-    """Draw the coverage of every method, process by process."""
+    """Draw the coverage of three rules, process by process, a dot a case."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -251,16 +251,21 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
     }
     # where the verdict mostly calls the interval too small, nothing is claimed
     shown = [r for r in results if _claimed(r) > 0.5]
-    fig, axis = plt.subplots(figsize=(7, 0.3 * len(shown) + 1.6), layout="constrained")
+    rows = list(dict.fromkeys(r["process"] for r in shown))
+    fig, axis = plt.subplots(figsize=(7, 0.5 * len(rows) + 1.3), layout="constrained")
     axis.axvspan(90, 98, color="0.9", label="wanted")
     axis.axvline(95, color="0.5", lw=1)
-    for (name, label), marker in zip(names.items(), "osd", strict=True):
-        x = [100 * r["methods"].get(name, {}).get("coverage_95", np.nan) for r in shown]
-        axis.plot(x, range(len(shown)), marker, ms=5, label=label)
-    axis.set_yticks(range(len(shown)), [_label(r) for r in shown], fontsize=8)
+    for offset, (name, label) in zip((-0.2, 0.0, 0.2), names.items(), strict=True):
+        # the spread of components says nothing where there is one
+        some = [r for r in shown if name != "mode vibes" or r["components"] > 1]
+        x = [100 * r["methods"].get(name, {}).get("coverage_95", np.nan) for r in some]
+        y = [rows.index(r["process"]) + offset for r in some]
+        axis.plot(x, y, "o", ms=5, alpha=0.6, mew=0, label=label)
+    axis.set_yticks(range(len(rows)), rows, fontsize=9)
     axis.invert_yaxis()
-    axis.set_xlabel("how often the 95 % interval contains the exact value, %")
-    fig.legend(fontsize=8, loc="outside upper center", ncols=4)
+    axis.set_xlim(0, 102)
+    axis.set_xlabel("how often the 95 % interval contains the exact value (%)", fontsize=9)
+    fig.legend(fontsize=9, loc="outside upper center", ncols=4)
     fig.savefig(path, metadata={"Date": None})
 
 
