@@ -37,14 +37,11 @@ CHUNK = 1 << 16
 
 def chunks(samples: int, first: int = 0) -> Iterator[tuple[NDArray[np.int64], Float]]:
     """Give the samples from `first` on of a smooth flux, made as they are asked for."""
-    base = np.random.default_rng(0).normal(size=(CHUNK + 8, 3))
-    smooth = sum(base[k : k + CHUNK] for k in range(8))
     for start in range(first, samples, CHUNK):
         count = min(CHUNK, samples - start)
-        yield (
-            np.arange(start, start + count),
-            np.roll(smooth, start // CHUNK * 997, axis=0)[:count],
-        )
+        noise = np.random.default_rng(start).normal(size=(CHUNK + 8, 3))
+        smooth = sum(noise[k : k + CHUNK] for k in range(8))
+        yield np.arange(start, start + count), smooth[:count]
 
 
 def lags(samples: int, window: int) -> dict[str, float]:
