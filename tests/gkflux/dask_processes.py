@@ -26,14 +26,14 @@ class Dask:
         until(self.file.exists)
         self.address = json.loads(self.file.read_text())["address"]
 
-    def worker(self, **extra: str) -> "subprocess.Popen[bytes]":
-        """Start one, and wait until it has joined."""
+    def workers(self, count: int = 1, **extra: str) -> "list[subprocess.Popen[bytes]]":
+        """Start some, wait until they have joined, and return them."""
         client = connect(self.address)
         before = len(client.nthreads())
-        child = self._worker(extra)
-        until(lambda: len(client.nthreads()) > before)
+        started = [self._worker(extra) for _ in range(count)]
+        until(lambda: len(client.nthreads()) == before + count)
         client.close()
-        return child
+        return started
 
     def _worker(self, extra: dict[str, str]) -> "subprocess.Popen[bytes]":
         words = ["dask_worker", self.address, "--no-nanny", "--nthreads", "1"]

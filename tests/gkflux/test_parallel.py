@@ -57,7 +57,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_result(tmp_path: Path) -> 
     expected = gkflux.GreenKubo.from_trajectories(paths)
     dask = Dask(tmp_path)
     try:
-        _, victim = dask.worker(), dask.worker()
+        _, victim = dask.workers(2)
         seen: list[int] = []
 
         def progress(_: str, done: int, __: int) -> None:

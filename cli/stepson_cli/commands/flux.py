@@ -11,6 +11,7 @@ from types import FrameType
 
 import click
 
+from stepson_cli.options import refuse_both, shared
 from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
 
 __all__ = ["command"]
@@ -74,17 +75,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.option(
     "--force", is_flag=True, help="Compute frames that are too far apart in time."
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Share the work among N processes; by default among threads, one a core.",
-)
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="Share it among the workers of a dask cluster: its address, or its file.",
-)
+@shared
 @click.option(
     "-o",
     "--output",
@@ -121,8 +112,7 @@ def command(
     Nothing is overwritten. Give the same command again after any stop: it goes on, also
     when a trajectory has grown.
     """
-    if workers is not None and scheduler is not None:
-        raise click.UsageError("give --workers or --scheduler, not both")
+    refuse_both(workers, scheduler)
     from stepson_cli.progress import reading
     from stepson_cli.views.flux import facts, report
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stepson_cli.options import refuse_both, shared, where_unknown
 from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
 
 if TYPE_CHECKING:
@@ -64,29 +65,8 @@ EXPORTS = {"stacie": "gk-stacie.npz", "vibes": "gk.nc"}
     help="Use the mass currents of mixtures that diffuse, or do not.",
 )
 @click.option("--any-ensemble", is_flag=True, help="Take thermostatted stages too.")
-@click.option(
-    "--temperature",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="K",
-    help="Where the files have none.",
-)
-@click.option(
-    "--volume",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="Å³",
-    help="Where the files have no cell.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Share the work among N processes; by default among threads, one a core.",
-)
-@click.option(
-    "--scheduler",
-    metavar="ADDRESS",
-    help="Share it among the workers of a dask cluster: its address, or its file.",
-)
+@where_unknown
+@shared
 @click.option(
     "--fresh",
     is_flag=True,
@@ -136,8 +116,7 @@ def command(
     What was accumulated is kept in gk.states: given again, the command reads only what was
     not read before, be it that it was killed or that the runs have grown.
     """
-    if workers is not None and scheduler is not None:
-        raise click.UsageError("give --workers or --scheduler, not both")
+    refuse_both(workers, scheduler)
     from gkflux import GreenKubo
     from stepson_cli.progress import reading
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stepson_cli.options import refuse_both
 from stepson_cli.terminal import Terminal, as_json, examples, with_terminal
 
 if TYPE_CHECKING:
@@ -119,8 +120,7 @@ def command(
     Ctrl-C saves and stops (exit status 130; 143 after SIGTERM), a second Ctrl-C stops at
     once.
     """
-    if workers is not None and scheduler is not None:
-        raise click.UsageError("give --workers or --scheduler, not both")
+    refuse_both(workers, scheduler)
     from gkflux.dynamics.config import load
     from stepson_cli.live import display
     from stepson_cli.views.run import summary

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stepson_cli.options import where_unknown
 from stepson_cli.terminal import Terminal, examples, with_terminal
 
 if TYPE_CHECKING:
@@ -39,18 +40,7 @@ computed in parts."""
     help="Between two looks.",
 )
 @click.option("--once", is_flag=True, help="Look once, and end.")
-@click.option(
-    "--temperature",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="K",
-    help="Where the files have none.",
-)
-@click.option(
-    "--volume",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="Å³",
-    help="Where the files have no cell.",
-)
+@where_unknown
 @with_terminal
 def command(
     files: tuple[str, ...],

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +27,8 @@ from gkflux.dynamics.setup import Ingredients
 from gkflux.dynamics.state import Floats
 from gkflux.dynamics.workers import team
 from gkflux.errors import FluxError
-from gkflux.parallel import connect
 from gkflux.potentials.base import Evaluation
+from tests.gkflux.dask_processes import Dask, until
 from tests.gkflux.dynamics.harmonic import HarmonicBatch, oscillators
 from tests.gkflux.dynamics.runs import (
     TWO_STAGES,
@@ -90,59 +89,6 @@ def spread(
     with team(context, device="cpu", recipe=recipe, **where) as others:
         assert others is not None
         return run_stages(context, stop or threading.Event(), others)
-
-
-class Dask:
-    """A scheduler and workers, each a process of its own, as `dask` starts them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.children = folder, list["subprocess.Popen[bytes]"]()
-        self.file = folder / "scheduler.json"
-        words = ["dask_scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1"]
-        self._start([*words, "--scheduler-file", str(self.file)], {})
-        until(self.file.exists)
-        self.address = json.loads(self.file.read_text())["address"]
-
-    def workers(self, count: int = 1, **extra: str) -> None:
-        """Start some, and wait until they have joined."""
-        client = connect(self.address)
-        before = len(client.nthreads())
-        for _ in range(count):
-            self._worker(extra)
-        until(lambda: len(client.nthreads()) == before + count)
-        client.close()
-
-    def _worker(self, extra: dict[str, str]) -> "subprocess.Popen[bytes]":
-        words = ["dask_worker", self.address, "--no-nanny", "--nthreads", "1"]
-        words += ["--no-dashboard", "--local-directory", str(self.folder)]
-        return self._start(words, extra)
-
-    def _start(self, words: list[str], extra: dict[str, str]) -> "subprocess.Popen[bytes]":
-        log = (self.folder / f"{len(self.children)}.log").open("wb")
-        paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        env = {"PYTHONPATH": paths, "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        with log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.{words[0]}", *words[1:]],
-                stdout=log,
-                stderr=log,
-                env=os.environ | env | extra,
-            )
-        self.children.append(child)
-        return child
-
-    def end(self) -> None:
-        for child in self.children:
-            child.kill()
-        for child in self.children:
-            child.wait()
-
-
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it has not happened"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
