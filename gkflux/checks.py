@@ -194,8 +194,8 @@ def _aic(found: Analysis) -> Check | None:
 def _mode(settings: Settings) -> Check | None:
     """Say what the error bars of other programs are worth: measured on exact processes."""
     worth = {
-        "vibes": "FHI-vibes', the spread of three components: it covers 68 to 81 %",
-        "sportran": "SporTran's, at K_AIC: it covers 44 to 94 %",
+        "vibes": "FHI-vibes', the spread of three components: it covers 6 to 84 %",
+        "sportran": "SporTran's, at K_AIC: it covers 11 to 97 %",
     }.get(settings.mode)
     if worth is None:
         return None

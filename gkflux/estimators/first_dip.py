@@ -9,8 +9,8 @@ zero.
 Two things differ from the program, and `vibes` reproduces it without them. The cut is
 taken on the mean over components and replicas, because a cut chosen on noise is biased,
 and the error comes from blocks or replicas, because the spread of three components covers
-68 to 81 % of a claimed 95 %. And no dip is nan, "not converged": the program's answer is
-kappa(0) = 0.
+6 to 84 % of a claimed 95 % (``benchmarks/calibration.py``). And no dip
+is nan, "not converged": the program's answer is kappa(0) = 0.
 """
 
 from dataclasses import dataclass

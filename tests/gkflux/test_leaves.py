@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,16 @@ def test_another_trajectory_is_not_believed(tmp_path: Path) -> None:
     shorter = Source(series(60_000, seed=1))
     run = run_of(shorter, 40_000)
     same(reduced(run_of(Source(shorter.flux), 40_000)), reduced(run, states=tmp_path))
+
+
+def test_other_files_behind_the_first_are_not_believed(tmp_path: Path) -> None:
+    """The same number of samples, but the first file has fewer of them than it had."""
+    one, other = Source(series(60_000)), Source(series(60_000, seed=1))
+    before = replace(run_of(one, 60_000), parts=(Part("a", 30_000), Part("b", 30_000)))
+    now = replace(run_of(other, 60_000), parts=(Part("a", 20_000), Part("b", 40_000)))
+    reduced(before, states=tmp_path)
+    same(reduced(run_of(Source(other.flux), 60_000)), reduced(now, states=tmp_path))
+    assert sum(other.read) == 2 * 60_000
 
 
 def test_runs_are_told_apart(tmp_path: Path) -> None:
