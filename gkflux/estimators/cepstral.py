@@ -28,7 +28,8 @@ out is about as large as its error, and the tail that is cut off has one sign (a
 zero frequency is under-fitted), so the plain interval covers 10 to 96 % of a claimed 95 %.
 Three times as many coefficients remove most of the bias for a known increase of the
 variance. What L0 changed by on the way from K_AIC to K, as far as that is more than the
-noise of the coefficients added, tells how much of the bias may be left: by so much the error is larger,
+noise of the coefficients added, tells how much of the bias may be left: by so much the
+error is larger,
 
     error² = sigma²(K) + max(0, [L0(K) - L0(K_AIC)]² - [sigma²(K) - sigma²(K_AIC)]),
 
